@@ -1,0 +1,180 @@
+"""The shapes that the parts of a learner hand to each other.
+
+``B`` examples, ``S`` id slots, ``F`` features, ``M`` numeric features, ``T`` tasks (labels),
+``D`` embedding columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import tensorflow as tf
+
+from ctr.encoding import Layout
+
+
+class Batch(NamedTuple):
+    """One mini-batch, always of the recipe's fixed size; padding rows have weight 0.
+
+    Attributes:
+        ids: int32[B, S], rows of the fused table; 0 is the padding row of bags.
+        numeric: float32[B, M], raw values; NaN means missing.
+        labels: float32[B, T] in {0, 1}; -1 means unknown, such a label teaches nothing.
+        weights: float32[B], importance; 0 marks padding.
+        side: Further columns for losses and reports; never seen by a model.
+    """
+
+    ids: tf.Tensor
+    numeric: tf.Tensor
+    labels: tf.Tensor
+    weights: tf.Tensor
+    side: Mapping[str, tf.Tensor]
+
+
+class Features(NamedTuple):
+    """All that a model may see of an example.
+
+    Attributes:
+        vectors: float32[B, F, D], one pooled embedding per hashed feature.
+        linear: float32[B, F, T], one pooled wide weight per hashed feature and task.
+        numeric: float32[B, M], log-mapped, standardized; 0 where missing.
+        ids: int32[B, S].
+        rows: float32[B, S, D + T], the table rows before pooling.
+    """
+
+    vectors: tf.Tensor
+    linear: tf.Tensor
+    numeric: tf.Tensor
+    ids: tf.Tensor
+    rows: tf.Tensor
+
+
+class Forward(NamedTuple):
+    """What a model returns: ``logits`` float32[B, T] and named extras for losses and probes."""
+
+    logits: tf.Tensor
+    aux: Mapping[str, tf.Tensor]
+
+
+class Model(Protocol):
+    """A built model; it owns its dense variables and never sees labels."""
+
+    dim: int
+
+    def __call__(self, features: Features, training: bool) -> Forward:
+        """Returns logits float32[B, T]."""
+        ...
+
+
+class ModelConfig(Protocol):
+    """The frozen description of a model, as it stands in a recipe."""
+
+    @property
+    def dim(self) -> int:
+        """Embedding columns the model wants in the fused table."""
+        ...
+
+    def build(self, layout: Layout, n_tasks: int, seed: int) -> Model:
+        """Creates the variables; equal seeds give equal bits."""
+        ...
+
+
+class FeatureTransform(Protocol):
+    """A traced change of the encoded features, hence exported with the model."""
+
+    def extend(self, layout: Layout) -> Layout:
+        """Returns the layout after the transform."""
+        ...
+
+    def __call__(self, ids: tf.Tensor, numeric: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the extended ``ids`` int32[B, S'] and ``numeric`` float32[B, M']."""
+        ...
+
+
+class Loss(Protocol):
+    """A per-example loss."""
+
+    def __call__(self, forward: Forward, batch: Batch) -> tf.Tensor:
+        """Returns the unweighted loss, float32[B], in nats."""
+        ...
+
+
+class Sampler(Protocol):
+    """Keeps or drops examples by setting weights; the shape of a batch never changes."""
+
+    def __call__(self, batch: Batch) -> Batch:
+        """Returns the batch with corrected weights."""
+        ...
+
+
+class DenseOptimizer(Protocol):
+    """Updates a model's dense variables."""
+
+    def build(self, variables: Sequence[tf.Variable]) -> DenseState:
+        """Creates the slot variables for ``variables``."""
+        ...
+
+
+class DenseState(Protocol):
+    """The slots of a dense optimizer (a ``tf.Module``, so that checkpoints cover them)."""
+
+    def apply(self, gradients: Sequence[tf.Tensor]) -> None:
+        """Assigns new values to the variables given at build time."""
+        ...
+
+
+class RowOptimizer(Protocol):
+    """Updates the embedding rows that a batch touched; settings only, the state is built."""
+
+    @staticmethod
+    def build(parts: Sequence[tuple[Any, int]], table: tf.Variable, n_inputs: int) -> RowState:
+        """Creates the slots of neighbouring column ranges that use optimizers of this class."""
+        ...
+
+
+class RowState(Protocol):
+    """The slots of a row optimizer over a range of columns (a ``tf.Module``)."""
+
+    def deltas(
+        self, rows: tf.Tensor, values: tf.Tensor, gradients: tf.Tensor
+    ) -> tuple[tf.Tensor, bool]:
+        """Advances the slots for ``rows`` int32[N] (duplicates allowed).
+
+        Returns:
+            What to add to (second value False) or to put into (True) these table columns, one
+            line per occurrence, float32[N, C]. Lines that replace must agree over duplicates.
+        """
+        ...
+
+
+class Calibrator(Protocol):
+    """The frozen description of a calibrator."""
+
+    def build(self, layout: Layout, slices: Sequence[str], n_tasks: int) -> CalibratorState:
+        """Creates its variables."""
+        ...
+
+
+class CalibratorState(Protocol):
+    """Maps logits to calibrated logits and learns after having predicted."""
+
+    def __call__(self, logits: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
+        """Returns calibrated logits float32[B, T]."""
+        ...
+
+    def learn(self, logits: tf.Tensor, batch: Batch) -> None:
+        """Updates from labels; ``logits`` are those before calibration."""
+        ...
+
+
+class Probe(Protocol):
+    """Watches training and changes nothing."""
+
+    def observe(self, forward: Forward, batch: Batch) -> None:
+        """Adds one batch, seen before its update."""
+        ...
+
+    def report(self) -> Mapping[str, object]:
+        """Returns numbers or arrays for the run's report."""
+        ...

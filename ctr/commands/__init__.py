@@ -1,0 +1,1 @@
+"""The verbs of the ``octr`` command that need nothing but the core."""

@@ -1,0 +1,103 @@
+"""Arrow tables of a simulated stream: labelled examples in shard columns, and the truth."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from ctr.simulator.outcomes import Outcomes
+from ctr.simulator.pages import Impressions
+from ctr.simulator.stream import impression_ids
+from ctr.simulator.world import COUNTRIES, DEVICES, World
+
+_TIME = pa.timestamp("us", tz="UTC")
+
+
+class Texts:
+    """The strings of a world's ids and texts, made once and looked up by number."""
+
+    def __init__(self, world: World) -> None:
+        """Makes the strings of all users, ads, queries and interface names."""
+        config, ads = world.config, world.ads
+        self.world = world
+        self.slots = config.slots
+        self.labels = [label.name for label in config.labels]
+        self._users = _numbered("u", config.n_users)
+        self._ads = _numbered("a", len(ads.birth_s))
+        self._advertisers = _numbered("v", config.n_advertisers)
+        self._titles = pa.array(ads.title)
+        self._queries = pa.array(world.queries.text)
+        self._devices, self._countries = pa.array(DEVICES), pa.array(COUNTRIES)
+        self._treatments = pa.array(config.treatments)
+
+    def columns(self, shown: Impressions) -> dict[str, pa.Array]:
+        """Returns the columns every output shares, by the names of the raw log."""
+        world = self.world
+        ads, users = world.ads, world.users
+        return {
+            "user_id": self._users.take(pa.array(shown.user)),
+            "ad_id": self._ads.take(pa.array(shown.ad)),
+            "advertiser_id": self._advertisers.take(pa.array(ads.advertiser[shown.ad])),
+            "device": self._devices.take(pa.array(shown.device)),
+            "country": self._countries.take(pa.array(users.country[shown.user])),
+            "query_text": self._queries.take(pa.array(shown.query)),
+            "ad_title": self._titles.take(pa.array(shown.ad)),
+            "bid": pa.array(shown.bid),
+            "price": pa.array(ads.price[shown.ad]),
+            "advertiser_age_d": pa.array(self.account_age(shown)),
+            "treatment": self._treatments.take(pa.array(shown.treatment)),
+        }
+
+    def account_age(self, shown: Impressions) -> np.ndarray:
+        """Returns float32[N], whole days since the advertiser's account was opened."""
+        day = shown.time_ms / 86_400_000.0 - self.world.config.start_s / 86_400.0
+        age = self.world.ads.advertiser_age_d[shown.ad] + day
+        return np.floor(age).astype(np.float32)
+
+
+def _numbered(prefix: str, count: int) -> pa.Array:
+    return pa.array([f"{prefix}{number}" for number in range(count)])
+
+
+def example_table(texts: Texts, shown: Impressions, outcomes: Outcomes) -> pa.Table:
+    """Returns joined examples in shard columns."""
+    shared = texts.columns(shown)
+    columns: dict[str, pa.Array] = {
+        "example_id": pa.array(impression_ids(shown, texts.slots)).cast(pa.string()),
+        "event_time": pa.array(shown.time_ms * 1000, _TIME),
+        "query_id": pa.array(shown.page).cast(pa.string()),
+        "position": pa.array(shown.position),
+    }
+    treatment = shared.pop("treatment")
+    columns |= shared
+    columns["slot"] = pa.array(shown.position).cast(pa.string())
+    columns["treatment"] = treatment
+    for index, name in enumerate(texts.labels):
+        label = outcomes.label[index]
+        columns[name] = pa.array(label.astype(np.int8))
+        time_us = (shown.time_ms + outcomes.delay_ms[index]) * 1000
+        columns[f"{name}_time"] = pa.array(time_us, _TIME, mask=~label)
+    return pa.table(columns)
+
+
+def truth_table(texts: Texts, shown: Impressions, outcomes: Outcomes) -> pa.Table:
+    """Returns what only a simulator knows.
+
+    Columns: ``example_id``, ``event_time``; ``p_<label>`` float32, the probability that the
+    label is 1 as shown; ``quality_logit`` float32, the click logit without interface, position
+    and base rate; ``affinity_<label>`` float32, the same for every other label;
+    ``examination``, ``presentation_logit`` and ``base_offset`` float32.
+    """
+    columns: dict[str, pa.Array] = {
+        "example_id": pa.array(impression_ids(shown, texts.slots)).cast(pa.string()),
+        "event_time": pa.array(shown.time_ms * 1000, _TIME),
+    }
+    for index, name in enumerate(texts.labels):
+        columns[f"p_{name}"] = pa.array(outcomes.prob[index])
+    columns["quality_logit"] = pa.array(outcomes.logit[0])
+    for index, name in enumerate(texts.labels[1:], start=1):
+        columns[f"affinity_{name}"] = pa.array(outcomes.logit[index])
+    columns["examination"] = pa.array(outcomes.examination)
+    columns["presentation_logit"] = pa.array(outcomes.presentation)
+    columns["base_offset"] = pa.array(outcomes.base)
+    return pa.table(columns)

@@ -1,0 +1,3 @@
+"""Techniques from papers, one file each, as plug-ins of the learner's recipe."""
+
+DIST = "online-ctr"

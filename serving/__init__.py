@@ -1,0 +1,3 @@
+"""From a trained run to predictions: export, manifest, parity."""
+
+DIST = "online-ctr"

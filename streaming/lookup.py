@@ -1,0 +1,87 @@
+"""Side tables joined to the log by one key (the author of a video, the genres of a film)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cache
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ctr.errors import SchemaError, nearest
+from streaming.adapter import add_columns
+from streaming.casting import to_strings
+from streaming.formats.block import RawBlock
+from streaming.inputs import InputFile, cut_pieces, read_blocks
+from streaming.source import Lookup, Source
+
+
+@dataclass(frozen=True)
+class SideTable:
+    """A lookup and the files found for it; read once per worker and kept in memory.
+
+    Attributes:
+        lookup: Key and columns.
+        files: Its files; none leaves the columns empty.
+        source: How the files are read.
+    """
+
+    lookup: Lookup
+    files: tuple[InputFile, ...]
+    source: Source
+
+    def join(self, block: RawBlock) -> RawBlock:
+        """Adds the columns that the log lacks; a key without entry gives null."""
+        missing = [name for name in self.lookup.columns if not block.has(name)]
+        if not missing:
+            return block
+        if not self.files:
+            empty = pa.nulls(block.table.num_rows, pa.string())
+            return add_columns(block, dict.fromkeys(missing, empty))
+        name = self.lookup.key_in_log or self.lookup.key
+        what = f"lookup key {name!r}"
+        keys = to_strings(block.column(name, what), f"{what} in {block.file}")
+        entries = _read(self.lookup, self.files, _freeze(self.source))
+        found = pc.index_in(keys, value_set=entries.column(self.lookup.key))
+        return add_columns(block, {n: entries.column(n).take(found) for n in missing})
+
+
+def _freeze(source: Source) -> Source:
+    # Mappings cannot be hashed, and a side table uses no types: it keeps its own.
+    return replace(source, types=_NO_TYPES, event_time="iso")
+
+
+class _Empty(dict):  # type: ignore[type-arg]
+    def __hash__(self) -> int:  # type: ignore[override]
+        return 0
+
+
+_NO_TYPES = _Empty()
+
+
+@cache
+def _read(lookup: Lookup, files: tuple[InputFile, ...], source: Source) -> pa.RecordBatch:
+    batches = []
+    wanted = (lookup.key, *lookup.columns)
+    for piece in cut_pieces(list(files), source):
+        for block in read_blocks(piece, source, wanted):
+            for name in wanted:
+                if not block.has(name):
+                    raise SchemaError(
+                        f"lookup in {block.file}: there is no column {name!r}: "
+                        f"{nearest(name, block.table.schema.names)}"
+                    )
+            batches.append(block.table.select(list(wanted)))
+    table = pa.Table.from_batches(batches).combine_chunks()
+    keys = to_strings(_whole(table.column(lookup.key)), f"lookup key {lookup.key!r}")
+    # The first entry of a repeated key counts.
+    _, first = np.unique(np.asarray(keys.to_pylist(), dtype=object).astype(str), return_index=True)
+    rows = pa.array(np.sort(first))
+    columns = {name: _whole(table.column(name)).take(rows) for name in lookup.columns}
+    return pa.RecordBatch.from_pydict({lookup.key: keys.take(rows), **columns})
+
+
+def _whole(column: pa.ChunkedArray) -> pa.Array:
+    combined = column.combine_chunks()
+    return combined if isinstance(combined, pa.Array) else pa.concat_arrays(combined.chunks)

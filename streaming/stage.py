@@ -1,0 +1,173 @@
+"""First step of ingest: a piece of the log, parsed and checked, sorted by time, put on disk.
+
+Rows wait for their shard in Arrow files under the output folder, and only references to them
+travel through Beam's shuffle. A local runner holds every shuffle in memory: with references its
+memory is bounded by a shard and a piece, however long the log. Keys and events, which the join
+needs from everywhere at once, do travel, as slim RecordBatches.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from apache_beam.pvalue import TaggedOutput
+from numpy.typing import NDArray
+
+from ctr.schema import Schema
+from streaming.adapter import reshape
+from streaming.dedup_join import IMPRESSION, key_batches
+from streaming.files import replace_file
+from streaming.formats.block import BadRow, RawBlock
+from streaming.inputs import IMPRESSIONS, Piece, read_blocks
+from streaming.lookup import SideTable
+from streaming.source import Source, raw_columns
+from streaming.validate import validate_events, validate_impressions
+
+#: A piece of a compressed file becomes several parts; this many fit below the next piece.
+PARTS_PER_PIECE = 1 << 20
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows on disk, sorted by event time.
+
+    Attributes:
+        number: Place in the log: parts in ascending order hold its rows in file order.
+        path: Arrow IPC file with one batch in shard layout.
+        n_rows: Rows.
+        min_time_us: Smallest event time.
+        max_time_us: Largest event time.
+    """
+
+    number: int
+    path: str
+    n_rows: int
+    min_time_us: int
+    max_time_us: int
+
+    def load(self) -> tuple[pa.RecordBatch, NDArray[np.int64]]:
+        """Maps the file; returns the batch and its event times, without reading other columns."""
+        with pa.memory_map(self.path) as mapped:
+            batch = pa.ipc.open_file(mapped).get_batch(0)
+        return batch, batch.column("event_time").cast(pa.int64()).to_numpy()
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a piece becomes rows: everything a worker needs to know.
+
+    Attributes:
+        schema: What the examples are.
+        source: How the log is read.
+        tables: Side tables to join.
+        piece_bytes: Aimed size of a block of text.
+    """
+
+    schema: Schema
+    source: Source
+    tables: tuple[SideTable, ...]
+    piece_bytes: int
+
+    @cached_property
+    def wanted(self) -> tuple[str, ...]:
+        """Raw columns to read; empty reads all (an adapter that does not list its columns)."""
+        source = self.source
+        if source.adapter and not source.read_columns:
+            return ()
+        keys = tuple(table.lookup.key_in_log or table.lookup.key for table in self.tables)
+        return tuple(dict.fromkeys((*raw_columns(self.schema, source), *source.read_columns, *keys)))
+
+    def blocks(self, piece: Piece) -> Iterator[RawBlock]:
+        """Yields the raw rows of a piece, reshaped and with side columns."""
+        if piece.file.role != IMPRESSIONS:
+            yield from read_blocks(piece, self.source, (), self.piece_bytes)
+            return
+        for block in read_blocks(piece, self.source, self.wanted, self.piece_bytes):
+            for table in self.tables:
+                block = table.join(block)
+            yield reshape(block, self.source.adapter)
+
+
+class StagePiece(beam.DoFn):
+    """Piece -> :class:`Part`; also ``keys`` ``(partition, RecordBatch)`` and ``counts``.
+
+    Files get names that depend on the piece alone and are put in place by a rename, so a bundle
+    that is run twice leaves one copy.
+    """
+
+    def __init__(self, reading: Reading, stage_dir: Path, dead_dir: Path, n_partitions: int) -> None:
+        self.reading = reading
+        self.stage_dir = stage_dir
+        self.dead_dir = dead_dir
+        self.n_partitions = n_partitions
+
+    def process(self, piece: Piece) -> Iterator[Any]:
+        """Reads, checks and stages one piece."""
+        for i, block in enumerate(self.reading.blocks(piece)):
+            number = piece.index * PARTS_PER_PIECE + i
+            counts: Counter[str] = Counter()
+            if piece.file.role == IMPRESSIONS:
+                bad = yield from self._impressions(block, number, counts)
+            else:
+                bad = yield from self._events(block, piece.file.role, counts)
+            bad = [*block.bad, *bad]
+            counts["rows_read"] += block.n_read
+            counts["rows_bad"] += len(bad)
+            counts.update(f"bad.{row.reason}" for row in bad)
+            if bad:
+                _write_dead(self.dead_dir / f"{number:013d}.parquet", piece.file.name, bad)
+            yield TaggedOutput("counts", counts)
+
+    def _impressions(
+        self, block: RawBlock, number: int, counts: Counter[str]
+    ) -> Iterator[Any]:
+        schema, source = self.reading.schema, self.reading.source
+        valid = validate_impressions(block, schema, source)
+        counts.update(valid.counts)
+        counts["impressions"] += valid.batch.num_rows
+        batch, times, keys = valid.batch, valid.times, valid.keys
+        if len(times) and np.any(times[1:] < times[:-1]):
+            order = pa.array(np.argsort(times, kind="stable"))
+            batch, times = batch.take(order), times[order.to_numpy()]
+            keys = keys.take(order) if keys is not None else None
+        if len(times):
+            path = self.stage_dir / f"{number:013d}.arrow"
+            with replace_file(path) as temporary, pa.OSFile(str(temporary), "wb") as sink:
+                with pa.ipc.new_file(sink, batch.schema) as writer:
+                    writer.write_batch(batch)
+            yield Part(number, str(path), len(times), int(times[0]), int(times[-1]))
+            if keys is not None:
+                for keyed in key_batches(keys, times, IMPRESSION, number, self.n_partitions):
+                    yield TaggedOutput("keys", keyed)
+        return valid.bad
+
+    def _events(self, block: RawBlock, role: int, counts: Counter[str]) -> Iterator[Any]:
+        schema, source = self.reading.schema, self.reading.source
+        event = source.events[role]
+        ids, times, bad = validate_events(block, event, schema, source)
+        counts[f"events.{event.label}.rows"] += len(times)
+        for keyed in key_batches(ids, times, role + 1, 0, self.n_partitions):
+            yield TaggedOutput("keys", keyed)
+        return bad
+
+
+def _write_dead(path: Path, file: str, bad: list[BadRow]) -> None:
+    table = pa.table(
+        {
+            "file": pa.array([file] * len(bad), pa.string()),
+            "row": pa.array([row.row for row in bad], pa.int64()),
+            "reason": pa.array([row.reason for row in bad], pa.string()),
+            "raw": pa.array([row.raw for row in bad], pa.string()),
+        }
+    ).sort_by("row")
+    with replace_file(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
