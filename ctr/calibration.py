@@ -37,6 +37,9 @@ class IdentityState(tf.Module):
 class SliceBias:
     """Adds one learned bias per value of each sliced feature to the logit.
 
+    The model's loss is taken on the calibrated logit with the biases held constant. Learning the
+    model on its own logit instead lets both chase the same drift and overshoot together.
+
     Each bias takes damped Newton steps on its own slice: ``b -= sum(p - y) / (h + prior)``, where
     ``h`` is the information ``sum(p * (1 - p))`` seen so far, bounded by ``memory`` so that the
     bias keeps following a drifting stream.
@@ -53,7 +56,7 @@ class SliceBias:
 
     buckets: int = 1024
     prior: float = 30.0
-    memory: float = 2000.0
+    memory: float = 500.0
 
     def build(self, layout: Layout, slices: Sequence[str], n_tasks: int) -> SliceBiasState:
         """Creates one table of biases per sliced plain feature."""

@@ -54,7 +54,7 @@ def run_checks() -> list[Check]:
 
     checks = [check_python(), *check_versions()]
     named = [("packages", check_packages), ("threads", check_threads), ("memory", check_memory)]
-    named += [(f"path {role}", _path_check(role, path)) for role, path in writable_paths()]
+    named += [(f"path {role}", _path_check(role)) for role in _PATHS]
     named += LEARNER_CHECKS
     checks += [_guarded(name, function) for name, function in named]
     for point in sorted(metadata.entry_points(group=GROUP), key=lambda p: p.name):
@@ -146,30 +146,24 @@ def check_memory() -> Check:
     return Check("memory", "warn", detail, "Free some memory or train with a smaller table.")
 
 
-def writable_paths() -> list[tuple[str, Path]]:
-    """Folders that runs write to: temporary files, the working folder, Matplotlib's cache."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return [
-        ("tmp", Path(tempfile.gettempdir())),
-        ("cwd", Path.cwd()),
-        ("cache", Path(os.environ.get("MPLCONFIGDIR") or cache)),
-    ]
+def check_path(role: str) -> Check:
+    """Writes, syncs and deletes a small file in one of the folders that runs write to.
 
-
-def check_path(role: str, path: Path) -> Check:
-    """Writes, syncs and deletes a small file in the folder, or where it would be made."""
-    name, fix = f"path {role}", _PATH_FIXES[role]
-    folder = path
-    while not folder.exists():
-        folder = folder.parent
+    Args:
+        role: ``tmp``, ``cwd`` or ``cache``.
+    """
+    name, (find, fix) = f"path {role}", _PATHS[role]
     try:
+        path = folder = find()
+        while not folder.exists():  # it would be made below this one
+            folder = folder.parent
         with tempfile.TemporaryFile(dir=folder) as stream:
             stream.write(b"octr")
             stream.flush()
             os.fsync(stream.fileno())
     except OSError as error:
         status: Literal["warn", "fail"] = "fail" if role == "tmp" else "warn"
-        return Check(name, status, f"{path} is not writable: {error.strerror}", fix)
+        return Check(name, status, f"not writable: {error}", fix)
     free = shutil.disk_usage(folder).free
     detail = f"{path} is writable, {free / GIB:.1f} GiB free"
     if free >= MIN_DISK_BYTES:
@@ -177,15 +171,21 @@ def check_path(role: str, path: Path) -> Check:
     return Check(name, "warn", detail, f"Free some disk space. {fix}")
 
 
-_PATH_FIXES = {
-    "tmp": "export TMPDIR=/a/writable/folder",
-    "cwd": "Run from a writable folder, or give --output and --run absolute paths.",
-    "cache": "export MPLCONFIGDIR=/a/writable/folder",
+def _cache_folder() -> Path:
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(os.environ.get("MPLCONFIGDIR") or cache / "matplotlib")
+
+
+#: Folders that runs write to: how to find each, and what to do if it cannot be written to.
+_PATHS: dict[str, tuple[Callable[[], Path], str]] = {
+    "tmp": (lambda: Path(tempfile.gettempdir()), "export TMPDIR=/a/writable/folder"),
+    "cwd": (Path.cwd, "Run from a writable folder, or give --output and --run absolute paths."),
+    "cache": (_cache_folder, "export MPLCONFIGDIR=/a/writable/folder"),
 }
 
 
-def _path_check(role: str, path: Path) -> Callable[[], Check]:
-    return lambda: check_path(role, path)
+def _path_check(role: str) -> Callable[[], Check]:
+    return lambda: check_path(role)
 
 
 def _plugged_in(point: metadata.EntryPoint) -> Callable[[], Check]:

@@ -150,13 +150,16 @@ class Learner(tf.Module):
         with tf.GradientTape() as tape:
             ids, numeric, forward, seen = self._forward(batch.ids, batch.numeric, True, tape)
             trained = trained._replace(ids=ids, numeric=numeric)
-            losses = self.recipe.loss(forward, trained) * trained.weights
-        probs = tf.sigmoid(self.calibrator(forward.logits, ids))
+            # The loss is taken on what is served, so model and calibrator follow one residual
+            # and cannot both correct the same error.
+            calibrated = forward._replace(logits=self.calibrator(forward.logits, ids))
+            losses = self.recipe.loss(calibrated, trained) * trained.weights
+        probs = tf.sigmoid(calibrated.logits)
         for probe in self._probes:
             probe.observe(forward, trained)
         # The prediction must be read before any assignment below, which automatic control
         # dependencies guarantee: they keep reads and writes of a variable in program order.
-        self.update(Trace(tape, trained, seen, forward, losses))
+        self.update(Trace(tape, trained, seen, calibrated, losses))
         self.calibrator.learn(forward.logits, trained)
         self.standardizer.observe(numeric, batch.weights)
         return probs

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from typing import Any
 
 from ctr.errors import SchemaError, nearest
 
+_NAME = re.compile("[A-Za-z][A-Za-z0-9_]*")
 KINDS = ("categorical", "numeric", "bag")
 #: Columns with a fixed name and meaning in every ingested shard. ``example_id`` and
 #: ``event_time`` are always there, the others where the schema's ``[columns]`` names a source.
@@ -163,6 +165,11 @@ def _check(schema: Schema) -> None:
             raise SchemaError(
                 f"{where}: the name {name!r} is used twice or is reserved "
                 f"({', '.join(CANONICAL)}). Rename the feature or label and set its `column`."
+            )
+        if not _NAME.fullmatch(name):
+            raise SchemaError(
+                f"{where}: the name {name!r} cannot be a serving input. Use letters, digits and _ "
+                "(first a letter) and set its `column` to the raw name."
             )
         seen.add(name)
     for canonical in schema.columns:

@@ -45,9 +45,9 @@ def to_strings(column: pa.Array, where: str) -> pa.Array:
     if pa.types.is_floating(kind):
         raise SchemaError(
             f"{where}: expected strings or integers, received {kind}. A float has no one "
-            "spelling: write integers or strings, or declare kind = \"numeric\"."
+            'spelling: write integers or strings, or declare kind = "numeric".'
         )
-    hint = " Declare kind = \"bag\"." if pa.types.is_list(kind) else " Fix the writer."
+    hint = ' Declare kind = "bag".' if pa.types.is_list(kind) else " Fix the writer."
     raise SchemaError(f"{where}: expected strings or integers, received {kind}.{hint}")
 
 
@@ -92,16 +92,18 @@ def to_times(column: pa.Array, clock: str, where: str) -> tuple[NDArray[np.int64
     column = decoded(column)
     kind = column.type
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
-        stamps = pc.cast(pc.cast(column, pa.timestamp("us", kind.tz), safe=False)
-                         if pa.types.is_timestamp(kind) else pc.cast(column, pa.timestamp("us")),
-                         pa.int64())
+        stamps = pc.cast(
+            pc.cast(column, pa.timestamp("us", kind.tz), safe=False)
+            if pa.types.is_timestamp(kind)
+            else pc.cast(column, pa.timestamp("us")),
+            pa.int64(),
+        )
     elif clock in _PER_SECOND:
         stamps = _scaled(column, clock, where)
     elif clock == "iso":
         stamps = _from_iso(to_strings(column, where))
     else:
-        parsed = pc.strptime(to_strings(column, where), clock, "us", error_is_null=True)
-        stamps = pc.cast(parsed, pa.int64())
+        stamps = _from_format(to_strings(column, where), clock)
     bad = stamps.is_null().to_numpy(zero_copy_only=False)
     times = pc.fill_null(stamps, 0).to_numpy(zero_copy_only=False)
     bad = bad | (np.abs(times) > TIME_LIMIT_US)
@@ -134,6 +136,18 @@ def _scaled(column: pa.Array, unit: str, where: str) -> pa.Array:
         values = reals
     missing = values.is_null().to_numpy(zero_copy_only=False)
     return pa.array(scaled, mask=missing | ~good)
+
+
+def _from_format(strings: pa.Array, clock: str) -> pa.Array:
+    """``strptime`` of whole columns; a final ``%f`` takes the digits behind fixed-width fields."""
+    if not clock.endswith("%f"):
+        return pc.cast(pc.strptime(strings, clock, "us", error_is_null=True), pa.int64())
+    head = clock.removesuffix("%f")
+    width = len(head.replace("%Y", "0000").replace("%", "0"))
+    whole = pc.strptime(pc.utf8_slice_codeunits(strings, 0, width), head, "us", error_is_null=True)
+    digits = pc.utf8_slice_codeunits(strings, width, width + 6)
+    fraction, _ = _cast_text(pc.utf8_rpad(digits, 6, "0"), pa.int64(), r"^[0-9]{6}$")
+    return pc.add(pc.cast(whole, pa.int64()), fraction)
 
 
 def _from_iso(strings: pa.Array) -> pa.Array:

@@ -11,16 +11,20 @@ from pathlib import Path
 
 from ctr.errors import SchemaError, StreamError
 from streaming.formats.block import RawBlock
-from streaming.formats.csv import header_names, parse_csv
+from streaming.formats.csv import Dialect, header_names, parse_csv
 from streaming.formats.jsonl import parse_jsonl
-from streaming.formats.parquet import open_parquet, read_row_groups
+from streaming.formats.parquet import BLOCK_ROWS, open_parquet, read_row_groups
 from streaming.formats.text import Span, count_rows, cut, first_line, read_pieces
 from streaming.source import Lookup, Source
 
 IMPRESSIONS = -1
 PIECE_BYTES = 1 << 25
 _FORMAT_OF = {
-    ".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".parquet": "parquet",
 }
 _COMPRESSION_OF = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
 
@@ -166,17 +170,14 @@ def _describe(path: Path, name: str, role: int, source: Source) -> InputFile:
     event = source.events[role] if role >= 0 else None
     names = (event.column_names if event else ()) or source.column_names
     header = source.header and not (event and event.column_names)
-    return _with_columns(
-        InputFile(str(path), name, role, kind, compression, names, header), source
-    )
+    return _with_columns(InputFile(str(path), name, role, kind, compression, names, header), source)
 
 
 def _with_columns(file: InputFile, source: Source) -> InputFile:
     """Reads the header, or checks that a file without one is as wide as was declared."""
     if file.format not in ("csv", "tsv"):
         return replace(file, has_header=False)
-    found = header_names(first_line(file.path, file.compression), _delimiter(file, source),
-                         source.quote)
+    found = header_names(first_line(file.path, file.compression), dialect_of(file, source))
     if file.has_header:
         return replace(file, names=found)
     if len(found) != len(file.names):
@@ -187,8 +188,10 @@ def _with_columns(file: InputFile, source: Source) -> InputFile:
     return file
 
 
-def _delimiter(file: InputFile, source: Source) -> str:
-    return source.delimiter or ("\t" if file.format == "tsv" else ",")
+def dialect_of(file: InputFile, source: Source) -> Dialect:
+    """Returns how a text file is written."""
+    delimiter = source.delimiter or ("\t" if file.format == "tsv" else ",")
+    return Dialect(delimiter, source.quote, source.null_values, source.newlines_in_values)
 
 
 def cut_pieces(
@@ -201,10 +204,12 @@ def cut_pieces(
         counts_rows = source.event_time == "row" and file is not files[-1]
         if file.format == "parquet":
             metadata = open_parquet(file.path).metadata
-            row = 0
+            row = first = begin = 0
             for group in range(metadata.num_row_groups):
-                pieces.append(Piece(len(pieces), file, None, (group, group + 1), row, clock))
                 row += metadata.row_group(group).num_rows
+                if row - first >= BLOCK_ROWS or group + 1 == metadata.num_row_groups:
+                    pieces.append(Piece(len(pieces), file, None, (begin, group + 1), first, clock))
+                    begin, first = group + 1, row
             clock += row
             continue
         spans: list[Span | None] = [None]
@@ -242,11 +247,8 @@ def read_blocks(
             yield parse_jsonl(data, wanted, file.name, row, piece.clock)
             continue
         kept = tuple(n for n in file.names if n in wanted) if wanted else file.names
-        yield parse_csv(
-            data, file.names, kept, _delimiter(file, source), source.quote, source.null_values,
-            source.newlines_in_values, file.name, row, piece.clock,
-            int(file.has_header and row == 0),
-        )
+        dialect, skip = dialect_of(file, source), int(file.has_header and row == 0)
+        yield parse_csv(data, file.names, kept, dialect, file.name, row, piece.clock, skip)
 
 
 def find_lookup(lookup: Lookup, inputs: list[str], source: Source) -> list[InputFile]:
@@ -257,7 +259,10 @@ def find_lookup(lookup: Lookup, inputs: list[str], source: Source) -> list[Input
         folder = path if path.is_dir() else path.parent
         for child in sorted(folder.rglob("*") if path.is_dir() else folder.glob("*")):
             if child.is_file() and _matches(child.name, lookup.input):
-                own = replace(source, column_names=lookup.column_names or source.column_names,
-                              header=source.header and not lookup.column_names)
+                own = replace(
+                    source,
+                    column_names=lookup.column_names or source.column_names,
+                    header=source.header and not lookup.column_names,
+                )
                 found[str(child)] = _describe(child, child.name, IMPRESSIONS, own)
     return list(found.values())

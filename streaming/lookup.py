@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from functools import cache
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -42,25 +41,22 @@ class SideTable:
         name = self.lookup.key_in_log or self.lookup.key
         what = f"lookup key {name!r}"
         keys = to_strings(block.column(name, what), f"{what} in {block.file}")
-        entries = _read(self.lookup, self.files, _freeze(self.source))
+        entries = _entries(self)
         found = pc.index_in(keys, value_set=entries.column(self.lookup.key))
         return add_columns(block, {n: entries.column(n).take(found) for n in missing})
 
 
-def _freeze(source: Source) -> Source:
-    # Mappings cannot be hashed, and a side table uses no types: it keeps its own.
-    return replace(source, types=_NO_TYPES, event_time="iso")
+#: Tables this process has read already.
+_TABLES: dict[tuple[Lookup, tuple[InputFile, ...]], pa.RecordBatch] = {}
 
 
-class _Empty(dict):  # type: ignore[type-arg]
-    def __hash__(self) -> int:  # type: ignore[override]
-        return 0
+def _entries(table: SideTable) -> pa.RecordBatch:
+    key = (table.lookup, table.files)
+    if key not in _TABLES:
+        _TABLES[key] = _read(table.lookup, table.files, table.source)
+    return _TABLES[key]
 
 
-_NO_TYPES = _Empty()
-
-
-@cache
 def _read(lookup: Lookup, files: tuple[InputFile, ...], source: Source) -> pa.RecordBatch:
     batches = []
     wanted = (lookup.key, *lookup.columns)

@@ -186,7 +186,7 @@ def _check(schema: Schema, source: Source, where: str) -> None:
     if source.event_time != "row" and "event_time" not in schema.columns:
         raise SchemaError(
             f"{where}: no column holds the event time. Set [columns] event_time, or "
-            "[source] event_time = \"row\" if the order of the rows is the clock."
+            '[source] event_time = "row" if the order of the rows is the clock.'
         )
     if not source.header and not source.column_names and source.format != "parquet":
         raise SchemaError(f"{where}: header = false needs column_names.")
@@ -213,12 +213,14 @@ def _check_events(schema: Schema, source: Source, where: str) -> None:
             raise SchemaError(f"{where}: events of {event.label!r}: input names no file pattern.")
     names = [e.label for e in source.events]
     if len(set(names)) < len(names):
-        raise SchemaError(f"{where}: two [[source.events]] set the same label; give both patterns "
-                          "in one `input` list.")
+        raise SchemaError(
+            f"{where}: two [[source.events]] set the same label; give both patterns "
+            "in one `input` list."
+        )
     if not source.impressions.input:
         raise SchemaError(f"{where}: [source.impressions] must name its input pattern.")
     if source.event_time == "row":
-        raise SchemaError(f"{where}: a join needs a real event_time, received \"row\".")
+        raise SchemaError(f'{where}: a join needs a real event_time, received "row".')
     key = join_column(schema, source)
     if schema.dedup and schema.dedup != (key,):
         raise SchemaError(

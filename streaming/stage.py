@@ -9,7 +9,7 @@ needs from everywhere at once, do travel, as slim RecordBatches.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -84,17 +84,20 @@ class Reading:
         if source.adapter and not source.read_columns:
             return ()
         keys = tuple(table.lookup.key_in_log or table.lookup.key for table in self.tables)
-        return tuple(dict.fromkeys((*raw_columns(self.schema, source), *source.read_columns, *keys)))
+        return tuple(
+            dict.fromkeys((*raw_columns(self.schema, source), *source.read_columns, *keys))
+        )
 
     def blocks(self, piece: Piece) -> Iterator[RawBlock]:
-        """Yields the raw rows of a piece, reshaped and with side columns."""
+        """Yields the raw rows of a piece, reshaped, with the columns of the side tables."""
         if piece.file.role != IMPRESSIONS:
             yield from read_blocks(piece, self.source, (), self.piece_bytes)
             return
         for block in read_blocks(piece, self.source, self.wanted, self.piece_bytes):
+            block = reshape(block, self.source.adapter)
             for table in self.tables:
                 block = table.join(block)
-            yield reshape(block, self.source.adapter)
+            yield block
 
 
 class StagePiece(beam.DoFn):
@@ -104,7 +107,9 @@ class StagePiece(beam.DoFn):
     that is run twice leaves one copy.
     """
 
-    def __init__(self, reading: Reading, stage_dir: Path, dead_dir: Path, n_partitions: int) -> None:
+    def __init__(
+        self, reading: Reading, stage_dir: Path, dead_dir: Path, n_partitions: int
+    ) -> None:
         self.reading = reading
         self.stage_dir = stage_dir
         self.dead_dir = dead_dir
@@ -129,7 +134,7 @@ class StagePiece(beam.DoFn):
 
     def _impressions(
         self, block: RawBlock, number: int, counts: Counter[str]
-    ) -> Iterator[Any]:
+    ) -> Generator[Any, None, list[BadRow]]:
         schema, source = self.reading.schema, self.reading.source
         valid = validate_impressions(block, schema, source)
         counts.update(valid.counts)
@@ -150,7 +155,9 @@ class StagePiece(beam.DoFn):
                     yield TaggedOutput("keys", keyed)
         return valid.bad
 
-    def _events(self, block: RawBlock, role: int, counts: Counter[str]) -> Iterator[Any]:
+    def _events(
+        self, block: RawBlock, role: int, counts: Counter[str]
+    ) -> Generator[Any, None, list[BadRow]]:
         schema, source = self.reading.schema, self.reading.source
         event = source.events[role]
         ids, times, bad = validate_events(block, event, schema, source)

@@ -123,7 +123,8 @@ def validate_events(
     rejects.add(_empty(ids), f"{what}: no impression id")
     column = event.time_column or schema.columns["event_time"][0]
     times, bad = to_times(
-        block.column(column, what), event.event_time or source.event_time,
+        block.column(column, what),
+        event.event_time or source.event_time,
         f"{what} in {block.file}, column {column!r}",
     )
     rejects.add(bad, f"{what}: time missing or unreadable")
@@ -184,9 +185,7 @@ def _canonical_number(
     return values
 
 
-def _feature(
-    block: RawBlock, feature: Feature, rejects: Rejects, counts: Counter[str]
-) -> pa.Array:
+def _feature(block: RawBlock, feature: Feature, rejects: Rejects, counts: Counter[str]) -> pa.Array:
     what = f"feature {feature.name!r}"
     name = feature.column or feature.name
     column = block.column(name, what)
@@ -255,5 +254,3 @@ def _side(block: RawBlock, name: str, source: Source, rejects: Rejects) -> pa.Ar
 
 def _empty(strings: pa.Array) -> Mask:
     return pc.fill_null(pc.equal(strings, ""), True).to_numpy(zero_copy_only=False)
-
-

@@ -154,7 +154,7 @@ class ShardReader:
 
     def _shard_blocks(self, shard: Shard, skip: int, counts: Counter[str]) -> Iterator[Block]:
         path = self.data_dir / shard.file
-        _verify(path, shard)
+        verify(path, shard)
         wanted = self._columns()
         with pq.ParquetFile(path) as probe:
             names = probe.schema_arrow.names
@@ -247,8 +247,12 @@ class ShardReader:
         return weights
 
 
-def _verify(path: Path, shard: Shard) -> None:
-    """Raises StreamError if the file is not the one that was committed."""
+def verify(path: Path, shard: Shard) -> None:
+    """Checks that a file is the one that was committed.
+
+    Raises:
+        StreamError: it is missing, or its size or checksum differs.
+    """
     if not path.is_file():
         raise StreamError(f"{path} is in the manifest but not on disk. Restore it or ingest again.")
     size = path.stat().st_size

@@ -9,12 +9,10 @@ from numpy.typing import NDArray
 
 from ctr.encoding import columns
 from ctr.encoding.columns import Lists
+from ctr.encoding.words import between_words
 from ctr.errors import SchemaError
 from ctr.hashing import ids, to_rows
 from ctr.schema import Feature
-
-#: What lies between the words of a text, in RE2 syntax (Arrow's and TensorFlow's engine alike).
-BETWEEN_WORDS = r"[^\pL\pN]+"
 
 
 def arrives_as_list(feature: Feature) -> bool:
@@ -42,7 +40,7 @@ def tokens(array: pa.Array, feature: Feature, source: str) -> Lists:
         raise SchemaError(
             f"text feature {feature.name!r} in {source}: {error}. Write the text as UTF-8."
         ) from None
-    spaced = pc.replace_substring_regex(whole, BETWEEN_WORDS, " ")
+    spaced = pc.replace_substring_regex(whole, between_words(), " ")
     return _without_empty(columns.lists(pc.split_pattern(spaced, " "), feature, source))
 
 

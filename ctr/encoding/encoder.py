@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 #: Rows are int32.
 MAX_ROWS = (1 << 31) - 1
 #: Id of null and of the empty string.
-_NULL_ID = np.array([EMPTY & ID_MASK], np.uint64)
+_NULL_ID = np.uint64(EMPTY & ID_MASK)
 
 
 @dataclass(frozen=True)
@@ -195,10 +195,11 @@ class Encoder:
         self, slot: Slot, array: pa.DictionaryArray, id64s: dict[str, NDArray[np.uint64]]
     ) -> NDArray[np.int32]:
         """Hashes every dictionary entry once and looks the rows up."""
-        entries = ids(array.dictionary)
+        entries = np.append(ids(array.dictionary), _NULL_ID)
         if slot.feature.name in self._crossed:
-            id64s[slot.feature.name] = take_by_index(entries, array, _NULL_ID[0])
-        return take_by_index(self._rows(entries, slot), array, self._rows(_NULL_ID, slot)[0])
+            id64s[slot.feature.name] = take_by_index(entries[:-1], array, entries[-1])
+        rows = self._rows(entries, slot)
+        return take_by_index(rows[:-1], array, rows[-1])
 
     def _rows(self, id64: NDArray[np.uint64], slot: Slot) -> NDArray[np.int32]:
         return to_rows(id64, self.salts[slot.feature.name], self.n_rows)

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
-from ctr.encoding.bags import BETWEEN_WORDS, arrives_as_list
+from ctr.encoding.bags import arrives_as_list
 from ctr.encoding.layout import Slot
 from ctr.encoding.numbers import SMALLEST_NORMAL, bin_edges
+from ctr.encoding.words import between_words
 from ctr.errors import SchemaError, nearest
 from ctr.hashing import CROSS_FACTOR, CROSS_OFFSET, ID_MASK, MIX_FACTORS, MIX_SHIFTS, N_IDS
 from ctr.schema import Feature
@@ -132,7 +133,7 @@ def _encode_bag(encoder: Encoder, slot: Slot, values: tf.Tensor) -> tf.Tensor:
 def _tokens(values: tf.Tensor, feature: Feature) -> tf.RaggedTensor:
     """Returns the non-empty tokens of every row, ragged string[B, None]."""
     if feature.text:
-        spaced = tf.strings.regex_replace(tf.strings.lower(values), BETWEEN_WORDS, " ")
+        spaced = tf.strings.regex_replace(tf.strings.lower(values), between_words(), " ")
         values = tf.strings.split(spaced, " ")
     elif feature.separator:
         values = tf.strings.split(values, feature.separator)

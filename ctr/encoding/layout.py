@@ -50,11 +50,6 @@ class Layout:
         return len(self.slots)
 
     @property
-    def n_features(self) -> int:
-        """Features with id slots, a bag counting once."""
-        return len(self.slots)
-
-    @property
     def n_plain(self) -> int:
         """Id columns before the first bag."""
         return len(self.plain)

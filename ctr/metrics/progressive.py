@@ -189,20 +189,35 @@ class ProgressiveMetrics:
             found[index] = merge_windows([found[index], window]) if index in found else window
         return {index: found[index] for index in sorted(found)}
 
-    def windows(self) -> list[dict[str, Any]]:
+    @property
+    def closed_windows(self) -> int:
+        """Number of windows that time has passed."""
+        return len(self._closed)
+
+    def windows(self, since_us: int | None = None) -> list[dict[str, Any]]:
         """Returns the metrics of every window with an example, the open one included.
 
         Each is the dict of :meth:`MetricSums.values` with ``per_query_auc``, ``start`` and ``end``
-        (ISO 8601, UTC), ``start_us`` and ``end_us`` (exclusive).
+        (ISO 8601, UTC), ``start_us`` and ``end_us`` (exclusive), and ``examples_total``, the
+        examples up to its end.
+
+        Args:
+            since_us: Leaves out windows that start before, if given.
         """
-        return [
-            {
-                **_span(index * self.window_us, (index + 1) * self.window_us),
-                **window.sums.dense().values(),
-                "per_query_auc": mean_or_none(window.query),
-            }
-            for index, window in self._all_windows().items()
-        ]
+        report, total = [], 0
+        for index, window in self._all_windows().items():
+            total += window.sums.examples
+            if since_us is not None and index * self.window_us < since_us:
+                continue
+            report.append(
+                {
+                    **_span(index * self.window_us, (index + 1) * self.window_us),
+                    **window.sums.dense().values(),
+                    "per_query_auc": mean_or_none(window.query),
+                    "examples_total": total,
+                }
+            )
+        return report
 
     def totals(self) -> MetricSums:
         """Returns the sums over the whole stream so far; cheap enough for a progress line."""

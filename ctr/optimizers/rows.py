@@ -34,7 +34,7 @@ class AdaGrad:
             that many weights move together when one example is learned.
     """
 
-    rate: float = 0.05
+    rate: float = 0.1
     initial_accumulator: float = 1e-6
     split_rate: bool = False
 

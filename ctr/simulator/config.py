@@ -77,6 +77,7 @@ class WorldConfig:
         auction_noise: Standard deviation of the auction's error in its predicted quality logit.
         query_match: Weight of the query x ad interaction in the click logit.
         user_match: Weight of the user x ad interaction in the click logit.
+        topic_spread: Standard deviation of the topics' effects, of ads and of queries each.
         ad_spread: Standard deviation of the ads' own effects.
         user_spread: Standard deviation of the users' own effects.
         drift_per_day: Standard deviation of the daily change of an ad's effect.
@@ -90,7 +91,7 @@ class WorldConfig:
         malformed_rate: Share of lines preceded by a failed delivery of the same line: cut,
             garbled time, or a surplus field.
         jitter_s: Longest delay between an event and its arrival in a raw log, in seconds; lines
-            are in order of arrival.
+            are in order of arrival. A repeat may take as long again.
     """
 
     start: str = "2026-01-05"
@@ -99,7 +100,7 @@ class WorldConfig:
     n_queries: int = 2_000
     n_ads: int = 4_800
     n_advertisers: int = 480
-    n_topics: int = 12
+    n_topics: int = 8
     ad_life_days: float = 7.0
     dim: int = 8
     candidates: int = 8
@@ -108,8 +109,9 @@ class WorldConfig:
     treatment_logits: tuple[float, ...] = (0.0, 0.3, 0.7)
     topical: float = 0.4
     auction_noise: float = 1.5
-    query_match: float = 2.5
-    user_match: float = 1.2
+    query_match: float = 3.0
+    user_match: float = 1.8
+    topic_spread: float = 0.5
     ad_spread: float = 0.5
     user_spread: float = 0.5
     drift_per_day: float = 0.05
@@ -165,6 +167,9 @@ def _check(config: WorldConfig) -> None:
         _fail("examination", config.examination, "probabilities above 0, at most 1")
     if len(config.treatments) != len(config.treatment_logits) or not config.treatments:
         _fail("treatment_logits", config.treatment_logits, "one number for each treatment")
+    for name in config.treatments:
+        if not name.replace("-", "_").isidentifier():
+            _fail("treatments", name, "names of letters, digits, hyphens and underscores")
     for key in ("topical", "duplicate_rate", "malformed_rate"):
         if not 0 <= getattr(config, key) <= 1:
             _fail(key, getattr(config, key), "a share between 0 and 1")

@@ -14,7 +14,7 @@ from ctr.errors import StreamError
 from ctr.schema import Feature, Label, Schema
 from ctr.simulator.config import WorldConfig
 from ctr.simulator.stream import Stream, open_stream
-from ctr.simulator.tables import Texts, example_table, truth_table
+from ctr.simulator.tables import TRUTH, Texts, example_table, truth_schema, truth_table
 
 
 @dataclass(frozen=True)
@@ -119,25 +119,20 @@ def write_data(
     if folder.exists() and any(folder.iterdir()):
         raise StreamError(f"{folder} is not empty. Choose a new folder for simulated data.")
     (folder / "shards").mkdir(parents=True)
-    (folder / "truth").mkdir()
+    (folder / TRUTH).parent.mkdir()
+    schema = simulated_schema(config)
     shards: list[Shard] = []
     pending: list[pa.Table] = []
-    truth_writer: pq.ParquetWriter | None = None
-    for examples, truth in example_batches(stream):
-        truth_writer = truth_writer or pq.ParquetWriter(
-            folder / "truth" / "truth.parquet", truth.schema, compression="zstd"
-        )
-        truth_writer.write_table(truth)
-        rows = pa.concat_tables([*pending, examples])
-        while rows.num_rows >= shard_rows:
-            shards.append(_write_shard(folder, len(shards), rows.slice(0, shard_rows)))
-            rows = rows.slice(shard_rows)
-        pending = [rows]
-    if truth_writer is not None:
-        truth_writer.close()
-    if pending and pending[0].num_rows:
-        shards.append(_write_shard(folder, len(shards), pending[0]))
-    schema = simulated_schema(config)
+    columns = truth_schema([label.name for label in config.labels])
+    with pq.ParquetWriter(folder / TRUTH, columns, compression="zstd") as truth_file:
+        for examples, truth in example_batches(stream):
+            truth_file.write_table(truth)
+            rows = pa.concat_tables([*pending, examples])
+            while rows.num_rows >= shard_rows:
+                shards.append(_write_shard(folder, len(shards), rows.slice(0, shard_rows)))
+                rows = rows.slice(shard_rows)
+            pending = [rows] if rows.num_rows else []
+    shards.extend(_write_shard(folder, len(shards), rows) for rows in pending)
     commit(folder, schema, shards)
     return schema
 

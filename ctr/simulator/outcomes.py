@@ -11,7 +11,7 @@ from ctr.simulator.world import World, generator
 
 #: Spread of the logits of every label but the click, whose spread is that of ad quality.
 _SPREAD = 1.2
-_SAMPLE_PAGES = 4096
+_SAMPLE_PAGES = 12_000
 _CALIBRATION = 2
 
 

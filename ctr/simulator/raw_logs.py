@@ -21,7 +21,7 @@ from ctr.simulator.event_log import EventLog
 from ctr.simulator.pages import Impressions
 from ctr.simulator.schema_file import IMPRESSIONS, event_stem, schema_toml
 from ctr.simulator.stream import Stream, impression_ids, open_stream
-from ctr.simulator.tables import Texts, truth_table
+from ctr.simulator.tables import TRUTH, Texts, truth_schema, truth_table
 from ctr.simulator.tally import Tally
 from ctr.simulator.world import generator
 
@@ -77,7 +77,7 @@ def write_events(
     stream = open_stream(n_impressions, seed, config)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     try:
-        (temporary / "truth").mkdir(parents=True)
+        (temporary / TRUTH).parent.mkdir(parents=True)
         summary = _write(temporary, stream, progress)
         temporary.replace(folder)
     finally:
@@ -105,16 +105,12 @@ def _write(folder: Path, stream: Stream, progress: Callable[[int], None]) -> dic
         for number, name in enumerate(texts.labels, start=1):
             header = ("impression_id", "time_ms")
             logs[name] = open_log(number, event_stem(name), header, _events)
-        truth_file: pq.ParquetWriter | None = None
+        truth_file = stack.enter_context(
+            pq.ParquetWriter(folder / TRUTH, truth_schema(texts.labels), use_dictionary=False)
+        )
         done = 0
         for shown, outcomes in stream:
-            truth = truth_table(texts, shown, outcomes)
-            if truth_file is None:
-                path = folder / "truth" / "truth.parquet"
-                truth_file = stack.enter_context(
-                    pq.ParquetWriter(path, truth.schema, use_dictionary=False)
-                )
-            truth_file.write_table(truth)
+            truth_file.write_table(truth_table(texts, shown, outcomes))
             tally.add(shown, outcomes)
             ids = impression_ids(shown, config.slots)
             logs[IMPRESSIONS].add(

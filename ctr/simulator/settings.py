@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -104,6 +105,8 @@ def _coerce(value: Any, annotation: str, where: str) -> Any:
         return tuple(_coerce(v, item, where) for v in value)
     if annotation == "float" and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if annotation == "str" and isinstance(value, datetime.date):  # TOML reads a bare date as one
+        return value.isoformat()
     if type(value).__name__ != annotation:
         raise ConfigError(f"{where}: expected {annotation}, received {value!r}.")
     return value

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow as pa
 
@@ -10,6 +12,8 @@ from ctr.simulator.pages import Impressions
 from ctr.simulator.stream import impression_ids
 from ctr.simulator.world import COUNTRIES, DEVICES, World
 
+#: Where the truth is, in a folder of raw logs as in a data folder.
+TRUTH = "truth/truth.parquet"
 _TIME = pa.timestamp("us", tz="UTC")
 
 
@@ -80,24 +84,27 @@ def example_table(texts: Texts, shown: Impressions, outcomes: Outcomes) -> pa.Ta
     return pa.table(columns)
 
 
-def truth_table(texts: Texts, shown: Impressions, outcomes: Outcomes) -> pa.Table:
-    """Returns what only a simulator knows.
+def truth_schema(labels: Sequence[str]) -> pa.Schema:
+    """Returns the columns of what only a simulator knows.
 
-    Columns: ``example_id``, ``event_time``; ``p_<label>`` float32, the probability that the
-    label is 1 as shown; ``quality_logit`` float32, the click logit without interface, position
-    and base rate; ``affinity_<label>`` float32, the same for every other label;
-    ``examination``, ``presentation_logit`` and ``base_offset`` float32.
+    ``example_id``, ``event_time``; ``p_<label>``, the probability that the label is 1 as shown;
+    ``quality_logit``, the click logit without interface, position and base rate;
+    ``affinity_<label>``, the same for every other label; ``examination``, ``presentation_logit``
+    and ``base_offset``. All numbers are float32.
     """
-    columns: dict[str, pa.Array] = {
-        "example_id": pa.array(impression_ids(shown, texts.slots)).cast(pa.string()),
-        "event_time": pa.array(shown.time_ms * 1000, _TIME),
-    }
-    for index, name in enumerate(texts.labels):
-        columns[f"p_{name}"] = pa.array(outcomes.prob[index])
-    columns["quality_logit"] = pa.array(outcomes.logit[0])
-    for index, name in enumerate(texts.labels[1:], start=1):
-        columns[f"affinity_{name}"] = pa.array(outcomes.logit[index])
-    columns["examination"] = pa.array(outcomes.examination)
-    columns["presentation_logit"] = pa.array(outcomes.presentation)
-    columns["base_offset"] = pa.array(outcomes.base)
-    return pa.table(columns)
+    numbers = [f"p_{name}" for name in labels]
+    numbers += ["quality_logit", *(f"affinity_{name}" for name in labels[1:])]
+    numbers += ["examination", "presentation_logit", "base_offset"]
+    identity = [("example_id", pa.string()), ("event_time", _TIME)]
+    return pa.schema([*identity, *((name, pa.float32()) for name in numbers)])
+
+
+def truth_table(texts: Texts, shown: Impressions, outcomes: Outcomes) -> pa.Table:
+    """Returns the truth about a run of impressions, in the columns of :func:`truth_schema`."""
+    numbers = [*outcomes.prob, *outcomes.logit]
+    numbers += [outcomes.examination, outcomes.presentation, outcomes.base]
+    identity = [
+        pa.array(impression_ids(shown, texts.slots)).cast(pa.string()),
+        pa.array(shown.time_ms * 1000, _TIME),
+    ]
+    return pa.Table.from_arrays([*identity, *numbers], schema=truth_schema(texts.labels))

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-TOPIC_WORDS = 40
-COMMON_WORDS = 60
+TOPIC_WORDS = 20
+COMMON_WORDS = 30
 _ONSETS = "b d f g k l m n p r s t v z br dr gl kr pl st tr".split()
 _VOWELS = "a e i o u ai eo".split()
 _CODAS = ("", "", "n", "r", "l", "s")
@@ -38,7 +38,7 @@ def build_vocabulary(n_topics: int, dim: int, rng: np.random.Generator) -> Vocab
     n_words = n_topics * TOPIC_WORDS + COMMON_WORDS
     topics = rng.standard_normal((n_topics, dim))
     topics /= np.linalg.norm(topics, axis=1, keepdims=True)
-    latent = 0.6 * rng.standard_normal((n_words, dim)) / np.sqrt(dim)
+    latent = 0.4 * rng.standard_normal((n_words, dim)) / np.sqrt(dim)
     latent[: n_topics * TOPIC_WORDS] += np.repeat(topics, TOPIC_WORDS, axis=0)
     return Vocabulary(
         topics=topics.astype(np.float32),

@@ -137,8 +137,10 @@ def _users(config: WorldConfig, vocabulary: Vocabulary, rng: np.random.Generator
     n = config.n_users
     topic = rng.integers(0, config.n_topics, n)
     country = (len(COUNTRIES) * rng.random(n) ** 2).astype(np.int32)
-    latent = 0.8 * vocabulary.topics[topic]
-    latent += 0.6 * rng.standard_normal((n, config.dim)) / np.sqrt(config.dim)
+    # Tastes are partly a country's, partly an interest's, partly a person's own.
+    tastes = rng.standard_normal((len(COUNTRIES), config.dim)) / np.sqrt(config.dim)
+    latent = 0.8 * tastes[country] + 0.5 * vocabulary.topics[topic]
+    latent += 0.3 * rng.standard_normal((n, config.dim)) / np.sqrt(config.dim)
     effect = rng.normal(0.0, config.user_spread, n)
     effect += rng.normal(0.0, 0.2, len(COUNTRIES))[country]
     return Users(
@@ -157,7 +159,10 @@ def _queries(config: WorldConfig, vocabulary: Vocabulary, rng: np.random.Generat
         first=np.searchsorted(topic, np.arange(config.n_topics + 1)),
         text=text,
         latent=latent,
-        effect=rng.normal(0.0, 0.3, config.n_queries).astype(np.float32),
+        effect=(
+            rng.normal(0.0, 0.2, config.n_queries)
+            + rng.normal(0.0, config.topic_spread, config.n_topics)[topic]
+        ).astype(np.float32),
     )
 
 
@@ -191,6 +196,7 @@ def _ads(config: WorldConfig, vocabulary: Vocabulary, rng: np.random.Generator) 
     log_price = rng.normal(3.0, 0.8, len(topic))
     effect = rng.normal(0.0, config.ad_spread, len(topic)) + word_effect
     effect += rng.normal(0.0, 0.3, config.n_advertisers)[advertiser]
+    effect += rng.normal(0.0, config.topic_spread, config.n_topics)[topic]
     effect += 0.1 * (np.log1p(age_d) - 5.0) - 0.2 * (log_price - 3.0)
     trend = rng.normal(-config.fatigue_per_day, config.drift_per_day, len(topic))
     return Ads(

@@ -38,6 +38,7 @@ class RawBlock:
             several repeats it.
         file: Name shown to users, relative to the input folder.
         raw: Gives the original text of physical rows.
+        names: Columns of the file, those left unread included (for messages).
         clock: Index of the physical row 0 on the clock of ``event_time = "row"``.
         n_read: Physical rows read for this block, bad ones included.
         bad: Rows the reader had to give up.
@@ -47,6 +48,7 @@ class RawBlock:
     rows: NDArray[np.int64]
     file: str
     raw: Callable[[NDArray[np.int64]], list[str]]
+    names: tuple[str, ...] = ()
     clock: int = 0
     n_read: int = 0
     bad: tuple[BadRow, ...] = field(default=())
@@ -59,9 +61,10 @@ class RawBlock:
         """
         index = self.table.schema.get_field_index(name)
         if index < 0:
+            known = dict.fromkeys((*self.names, *self.table.schema.names))
             raise SchemaError(
-                f"{what} in {self.file}: there is no column {name!r}: "
-                f"{nearest(name, self.table.schema.names)}. Set `column` or fix the file."
+                f"{what} in {self.file}: there is no column {name!r}: {nearest(name, known)}. "
+                "Set `column` or fix the file."
             )
         return self.table.column(index)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv as python_csv
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -14,22 +15,37 @@ from streaming.formats.block import BadRow, RawBlock
 from streaming.formats.text import line_starts, lines_at
 
 
-def header_names(line: bytes, delimiter: str, quote: str) -> tuple[str, ...]:
+@dataclass(frozen=True)
+class Dialect:
+    """How a text table is written.
+
+    Attributes:
+        delimiter: Separator of fields.
+        quote: Quote character, or "" for none.
+        null_values: Strings read as null.
+        newlines_in_values: True if quoted values hold line breaks.
+    """
+
+    delimiter: str
+    quote: str
+    null_values: tuple[str, ...]
+    newlines_in_values: bool
+
+
+def header_names(line: bytes, dialect: Dialect) -> tuple[str, ...]:
     """Splits a header line into column names."""
     text = line.decode("utf-8", "replace")
-    if not quote:
-        return tuple(text.split(delimiter))
-    return tuple(next(python_csv.reader([text], delimiter=delimiter, quotechar=quote), ()))
+    if not dialect.quote:
+        return tuple(text.split(dialect.delimiter))
+    reader = python_csv.reader([text], delimiter=dialect.delimiter, quotechar=dialect.quote)
+    return tuple(next(reader, ()))
 
 
 def parse_csv(
     data: bytes,
     names: tuple[str, ...],
     wanted: tuple[str, ...],
-    delimiter: str,
-    quote: str,
-    null_values: tuple[str, ...],
-    newlines_in_values: bool,
+    dialect: Dialect,
     file: str,
     first_row: int,
     clock: int,
@@ -41,19 +57,19 @@ def parse_csv(
         data: The lines.
         names: All column names of the file.
         wanted: Columns to keep.
-        delimiter: Separator of fields.
-        quote: Quote character, or "" for none.
-        null_values: Strings read as null.
-        newlines_in_values: True if quoted values hold line breaks.
+        dialect: How the lines are written.
         file: Name for messages.
         first_row: Physical rows before ``data``.
         clock: See :class:`RawBlock`.
         skip_lines: Lines at the start of ``data`` to jump over (the header).
+
+    Raises:
+        SchemaError: a wanted column stands in the header twice.
     """
     invalid: list[tuple[int, str, str]] = []
 
     def on_invalid(row: arrow_csv.InvalidRow) -> str:
-        reason = f"{row.actual_columns} fields instead of {row.expected_columns}"
+        reason = f"not the expected {row.expected_columns} fields"
         invalid.append((row.number, reason, row.text))
         return "skip"
 
@@ -69,16 +85,16 @@ def parse_csv(
                 block_size=max(len(data) + 1, 64),
             ),
             arrow_csv.ParseOptions(
-                delimiter=delimiter,
-                quote_char=quote or False,
-                newlines_in_values=newlines_in_values,
-                ignore_empty_lines=newlines_in_values,
+                delimiter=dialect.delimiter,
+                quote_char=dialect.quote or False,
+                newlines_in_values=dialect.newlines_in_values,
+                ignore_empty_lines=dialect.newlines_in_values,
                 invalid_row_handler=on_invalid,
             ),
             arrow_csv.ConvertOptions(
                 column_types=dict.fromkeys(wanted, kind),
                 include_columns=list(wanted),
-                null_values=list(null_values),
+                null_values=list(dialect.null_values),
                 strings_can_be_null=True,
                 quoted_strings_can_be_null=True,
             ),
@@ -99,7 +115,7 @@ def parse_csv(
     batch = _one_batch(table)
     numbers = _numbers(batch.num_rows, [number for number, _, _ in invalid], skip_lines)
     n_read = batch.num_rows + len(invalid)
-    if not newlines_in_values:
+    if not dialect.newlines_in_values:
         batch, numbers, n_blank = _drop_blank(batch, numbers, data)
         n_read -= n_blank
     bad = [BadRow(first_row + n, why, text) for n, why, text in invalid]
@@ -110,13 +126,13 @@ def parse_csv(
     ]
 
     def raw(rows: NDArray[np.int64]) -> list[str]:
-        if not newlines_in_values:
+        if not dialect.newlines_in_values:
             return lines_at(data, rows - first_row - 1)
         where = np.searchsorted(numbers, rows - first_row)
         parts = [batch.column(i).take(pa.array(where)).to_pylist() for i in range(len(wanted))]
-        return [delimiter.join(v or "" for v in row) for row in zip(*parts, strict=True)]
+        return [dialect.delimiter.join(v or "" for v in row) for row in zip(*parts, strict=True)]
 
-    return RawBlock(batch, numbers + first_row, file, raw, clock, n_read, tuple(bad))
+    return RawBlock(batch, numbers + first_row, file, raw, names, clock, n_read, tuple(bad))
 
 
 def _one_batch(table: pa.Table) -> pa.RecordBatch:

@@ -40,7 +40,7 @@ def parse_jsonl(
         return lines_at(data, rows - first_row - 1)
 
     n_read = batch.num_rows + len(bad)
-    return RawBlock(batch, numbers + first_row, file, raw, clock, n_read, tuple(bad))
+    return RawBlock(batch, numbers + first_row, file, raw, (), clock, n_read, tuple(bad))
 
 
 def _fast(data: bytes, wanted: tuple[str, ...]) -> pa.Table | None:

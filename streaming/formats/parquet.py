@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -67,11 +67,11 @@ def read_row_groups(
         if batch is None:
             return
         rows = np.arange(row + 1, row + 1 + batch.num_rows, dtype=np.int64)
-        yield RawBlock(batch, rows, file, _spell(batch, row), clock, batch.num_rows)
+        yield RawBlock(batch, rows, file, _spell(batch, row), tuple(names), clock, batch.num_rows)
         row += batch.num_rows
 
 
-def _spell(batch: pa.RecordBatch, first_row: int):  # type: ignore[no-untyped-def]
+def _spell(batch: pa.RecordBatch, first_row: int) -> Callable[[NDArray[np.int64]], list[str]]:
     def raw(rows: NDArray[np.int64]) -> list[str]:
         picked = batch.take(pa.array(rows - first_row - 1))
         return [json.dumps(row, default=str) for row in picked.to_pylist()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -53,7 +54,7 @@ def cut(path: str, size: int, piece_bytes: int) -> list[Span]:
     return spans
 
 
-def _advance(stream, start: int, piece_bytes: int) -> tuple[int, int]:  # type: ignore[no-untyped-def]
+def _advance(stream: BinaryIO, start: int, piece_bytes: int) -> tuple[int, int]:
     """Counts line ends from ``start`` until the first one past ``piece_bytes``."""
     stream.seek(start)
     n_rows, at = 0, start
@@ -137,7 +138,7 @@ def lines_at(data: bytes, indices: NDArray[np.int64]) -> list[str]:
     ]
 
 
-def _open(path: str, compression: str):  # type: ignore[no-untyped-def]
+def _open(path: str, compression: str) -> BinaryIO:
     if compression:
         return pa.input_stream(path, compression=compression)
     return open(path, "rb")

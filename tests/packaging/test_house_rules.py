@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from streaming.source import load_source
+
 PACKAGES = ("ctr", "streaming", "research_modules", "serving")
 BANNED = {"utils", "util", "helpers", "helper", "common", "misc"}
 MAX_LINES = {"packages": 400, "tests": 600}
@@ -73,6 +75,16 @@ def test_links_lead_somewhere(repo_root: Path, page: str) -> None:
     file = repo_root / page
     links = re.findall(r"\]\((?!https?:|#)([^)#]+)", file.read_text())
     assert not [link for link in links if not (file.parent / link).exists()]
+
+
+def test_schema_in_the_readme_is_valid(repo_root: Path, tmp_path: Path) -> None:
+    text = re.search(r"```toml\n(.*?)```", (repo_root / "README.md").read_text(), re.DOTALL)
+    assert text is not None
+    file = tmp_path / "schema.toml"
+    file.write_text(text.group(1))
+    schema, source = load_source(file)
+    assert [label.name for label in schema.labels] == ["click"]
+    assert source.event_time == "ms"
 
 
 def test_help_needs_neither_tensorflow_nor_beam() -> None:

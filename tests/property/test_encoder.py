@@ -108,12 +108,11 @@ def test_layout_of_the_arrow_data_does_not_matter(data, draw):
 
 @settings(deadline=None, max_examples=60)
 @given(
-    st.lists(st.floats(width=32), min_size=1, max_size=6, unique=True).map(sorted),
+    st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1, max_size=6),
     st.lists(st.floats(width=32), min_size=1, max_size=8),
 )
 def test_bins_agree_for_all_floats(bins, values):
-    bins = [x for x in bins if np.isfinite(x)]
-    feature = Feature("x", kind="numeric", bins=tuple(dict.fromkeys(bins)) or (0.0,))
+    feature = Feature("x", kind="numeric", bins=tuple(sorted(set(bins))))
     encoder = Encoder(Schema("bins", (feature,), (Label("y"),)), 1 << 30)
     values = [*values, *feature.bins]
     assert_twins_agree(encoder, pa.RecordBatch.from_pydict({"x": pa.array(values, pa.float32())}))

@@ -73,21 +73,36 @@ def test_little_memory_warns(monkeypatch: pytest.MonkeyPatch) -> None:
     assert doctor.check_memory().status == "warn"
 
 
-def test_writable_folder_is_left_as_it_was(tmp_path: Path) -> None:
-    assert doctor.check_path("cwd", tmp_path / "not" / "yet").status == "ok"
+def test_writable_folder_is_left_as_it_was(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MPLCONFIGDIR", str(tmp_path / "not" / "yet"))
+    check = doctor.check_path("cache")
+    assert check.status in ("ok", "warn")  # warn: little disk space
+    assert f"{tmp_path}/not/yet is writable" in check.detail
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("role", "status", "fix"), [("tmp", "fail", "TMPDIR="), ("cwd", "warn", "--output")]
+)
 def test_unwritable_folder_says_how_to_choose_another(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, role: str, status: str, fix: str
 ) -> None:
     def refuse(dir: Path) -> None:
         raise PermissionError(13, "Permission denied", str(dir))
 
     monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
-    check = doctor.check_path("tmp", tmp_path)
-    assert (check.status, check.fix) == ("fail", "export TMPDIR=/a/writable/folder")
+    check = doctor.check_path(role)
+    assert check.status == status
+    assert fix in check.fix
     assert "Permission denied" in check.detail
+
+
+def test_folder_that_is_gone_is_a_finding(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert doctor.check_path("cwd").status == "warn"
 
 
 def test_foreign_package_fails(monkeypatch: pytest.MonkeyPatch) -> None:

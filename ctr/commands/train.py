@@ -1,0 +1,70 @@
+"""``octr train``: one pass over ingested data."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from pathlib import Path
+
+HELP = "learn from ingested data in one pass; run it again to resume"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of ``octr train``."""
+    parser.add_argument("--data", type=Path, required=True, help="folder written by octr ingest")
+    parser.add_argument("--run", type=Path, required=True, help="run folder, new or to resume",
+                        dest="run_dir")
+    parser.add_argument("--recipe", default="wide_dcn", help="lr, wide_dcn (default), dlrm or mlp")
+    parser.add_argument("--seed", type=int, default=0, help="decides every initial value")
+    parser.add_argument("--labels", default="", metavar="A,B",
+                        help="labels to learn together; default: the schema's first")
+    parser.add_argument("--batch-size", type=int, help="examples that share one set of weights")
+    parser.add_argument("--set", action="append", default=[], metavar="A.B=VALUE", dest="settings",
+                        help="change a field of the recipe, e.g. model.dim=32; repeatable")
+    parser.add_argument("--window-s", type=float, default=0.0,
+                        help="metric window in seconds of event time (default: chosen from data)")
+    parser.add_argument("--allowed-lateness-s", type=float, default=0.0,
+                        help="how far event time may go back between rows (default: 0)")
+    parser.add_argument("--warm-start", default="", metavar="CHECKPOINT",
+                        help="start from these weights, with new metrics")
+    parser.add_argument("--checkpoint-every", type=int, default=0, metavar="EXAMPLES",
+                        help="examples between checkpoints (default: one a minute)")
+    parser.add_argument("--keep-checkpoints", type=int, default=3, metavar="N")
+    parser.add_argument("--save-predictions", action="store_true",
+                        help="also write RUN/predictions.parquet")
+    parser.add_argument("--threads", type=int, default=0,
+                        help="threads inside one operation (default: all cores)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Trains, then writes the report."""
+    logging.basicConfig(level=logging.INFO, format="octr: %(message)s", stream=sys.stderr)
+    from ctr.config import override
+    from ctr.recipe import named_recipe
+    from ctr.training import RunConfig, Trainer, set_threads, train_and_report
+
+    set_threads(args.threads)
+    settings = list(args.settings)
+    if args.batch_size is not None:
+        settings.append(f"batch_size={args.batch_size}")
+    config = RunConfig(
+        recipe_name=args.recipe,
+        recipe=override(named_recipe(args.recipe), settings),
+        seed=args.seed,
+        labels=tuple(name for name in args.labels.split(",") if name),
+        window_s=args.window_s,
+        allowed_lateness_s=args.allowed_lateness_s,
+        warm_start=args.warm_start,
+    )
+    trainer = Trainer(
+        args.data, args.run_dir, config, args.checkpoint_every, args.keep_checkpoints,
+        args.save_predictions,
+    )  # fmt: skip
+    report = train_and_report(trainer)
+    lifetime = report["metrics"]["lifetime"]
+    shown = ("log_loss", "normalized_entropy", "auc", "per_query_auc", "calibration")
+    headline = {name: lifetime.get(name) for name in shown}
+    print(json.dumps({"run": str(args.run_dir), "examples": report["examples"], **headline}))
+    return 0

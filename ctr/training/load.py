@@ -1,0 +1,97 @@
+"""A finished or running run, read back from its folder."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ctr.checkpoint import CheckpointStore, Saved, restore
+from ctr.config import content_hash, from_plain
+from ctr.errors import CheckpointError, ConfigError
+from ctr.learner import Learner
+from ctr.metrics import ProgressiveMetrics
+from ctr.parts import known_parts
+from ctr.training.run import RUN, RunConfig, run_schema
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """A run with the state of its newest undamaged checkpoint.
+
+    Attributes:
+        path: The run folder.
+        record: What ``run.json`` says.
+        config: The configuration it was made with.
+        learner: The learner, restored.
+        saved: The checkpoint it was restored from.
+    """
+
+    path: Path
+    record: dict[str, Any] = field(repr=False)
+    config: RunConfig
+    learner: Learner
+    saved: Saved = field(repr=False)
+
+    @property
+    def event_time_us(self) -> int:
+        """Event time of the last example that was learned, microseconds since the epoch."""
+        return self.saved.extra["event_time_us"]
+
+    def lifetime(self, label: str) -> dict[str, Any]:
+        """Returns the progressive metrics of a label over everything learned so far."""
+        return saved_metrics(self.saved, label).lifetime()
+
+
+def load_run(path: Path) -> LoadedRun:
+    """Rebuilds the learner of a run folder; a trainer may go on writing to it meanwhile.
+
+    Raises:
+        ConfigError: this is no run folder, or its recipe has parts that are not installed.
+        CheckpointError: ``run.json``, the schema or every checkpoint is missing or damaged.
+    """
+    record = _record(path)
+    config: RunConfig = from_plain(
+        record["config"], {**known_parts(), "RunConfig": RunConfig}, str(path / RUN)
+    )
+    schema = run_schema(path)
+    if schema.fingerprint() != record["schema"]:
+        raise CheckpointError(
+            f"{path} was trained with schema {record['schema']}, but its schema file has "
+            f"{schema.fingerprint()}. It was edited; restore it, or train into a new folder."
+        )
+    saved = CheckpointStore(path / "checkpoints").latest()
+    if saved is None:
+        raise CheckpointError(
+            f"{path} has no undamaged checkpoint. Run octr train with this --run folder first."
+        )
+    learner = Learner(config.recipe, schema, config.seed, config.labels)
+    restore(learner, saved)
+    return LoadedRun(path, record, config, learner, saved)
+
+
+def saved_metrics(saved: Saved, label: str) -> ProgressiveMetrics:
+    """Returns the metrics of a label as they stood at a checkpoint."""
+    prefix = f"{label}/"
+    return ProgressiveMetrics.from_state(
+        {k.removeprefix(prefix): v for k, v in saved.arrays.items() if k.startswith(prefix)}
+    )
+
+
+def _record(path: Path) -> dict[str, Any]:
+    file = path / RUN
+    if not file.is_file():
+        raise ConfigError(f"{path} holds no {RUN}. Name a folder written by octr train.")
+    try:
+        record = json.loads(file.read_text())
+        content = {"config": record["config"], "schema": record["schema"]}
+        intact = content_hash(content) == record["id"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{file} is damaged ({error!r}). Train into a new folder.") from None
+    if not intact:
+        raise CheckpointError(
+            f"{file} no longer matches the id of its run, {record['id']}: it was edited. "
+            "Restore it, or train into a new folder."
+        )
+    return record

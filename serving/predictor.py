@@ -1,0 +1,132 @@
+"""Predictions from an exported model, in the process that asks for them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from ctr.data.manifest import file_sha256
+from ctr.encoding import Encoder
+from ctr.errors import ExportError, SchemaError
+from ctr.schema import schema_from_dict
+from serving.signatures import DEFAULT
+from serving.versions import MANIFEST, newest_version
+
+
+class Predictor:
+    """An exported model that predicts from raw columns.
+
+    Args:
+        folder: Version folder with the SavedModel.
+        encoder: Encoder of the model's schema.
+        inputs: Column name -> name of the signature's input.
+        manifest: What ``manifest.json`` says, if it is written yet.
+
+    Raises:
+        ExportError: the SavedModel cannot be loaded.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        encoder: Encoder,
+        inputs: Mapping[str, str],
+        manifest: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.folder = folder
+        self.manifest = dict(manifest or {})
+        self._encoder = encoder
+        self._inputs = dict(inputs)
+        try:
+            # The signature does not keep its variables alive, the loaded model does.
+            self._model = tf.saved_model.load(str(folder))
+        except (OSError, ValueError, tf.errors.OpError) as error:
+            raise ExportError(f"{folder}: the SavedModel cannot be loaded: {error}") from None
+        self._signature = self._model.signatures[DEFAULT]
+
+    @classmethod
+    def load(cls, path: str | Path) -> Predictor:
+        """Loads a version folder, or the newest version of a folder of versions.
+
+        Raises:
+            ExportError: there is no exported model, or a file of it is missing or damaged.
+        """
+        folder = Path(path)
+        if not (folder / MANIFEST).is_file():
+            newest = newest_version(folder)
+            if newest is None:
+                raise ExportError(f"{folder} holds no exported model. Make one with octr export.")
+            folder = newest
+        manifest = read_manifest(folder)
+        schema = schema_from_dict(manifest["schema"], str(folder / MANIFEST))
+        encoder = Encoder(schema, manifest["recipe"]["table_rows"])
+        inputs = {entry["column"]: name for name, entry in manifest["inputs"].items()}
+        return cls(folder, encoder, inputs, manifest)
+
+    def predict(
+        self, columns: Mapping[str, NDArray[Any] | Sequence[Any]] | pa.RecordBatch | pa.Table
+    ) -> NDArray[np.float32]:
+        """Predicts N rows.
+
+        Args:
+            columns: One per feature of the schema (crosses have none), of N values each: strings
+                or integers for a categorical, numbers for a numeric, lists of strings (or one
+                string, with separator or text) for a bag. None means missing. Further columns
+                are ignored.
+
+        Returns:
+            Probabilities, float32[N] for one label, float32[N, T] for several.
+
+        Raises:
+            SchemaError: a column is missing, has another length or cannot be read as its feature.
+        """
+        if isinstance(columns, Mapping):
+            columns = self._batch(columns)
+        raw = self._encoder.raw_columns(columns, "the request")
+        dtypes = {column: spec.dtype for column, spec in self._encoder.signature().items()}
+        tensors = {
+            self._inputs[column]: tf.constant(values, dtypes[column])
+            for column, values in raw.items()
+        }
+        return self._signature(**tensors)["probabilities"].numpy()
+
+    def _batch(self, columns: Mapping[str, NDArray[Any] | Sequence[Any]]) -> pa.RecordBatch:
+        arrays: dict[str, pa.Array] = {}
+        for name in self._encoder.columns:
+            if name not in columns:
+                continue  # the encoder says which one is missing, and what there is instead
+            values = columns[name]
+            try:
+                # Arrow takes no arrays of rank 2.
+                flat = isinstance(values, np.ndarray) and values.ndim == 1
+                arrays[name] = pa.array(values if flat else list(values))
+            except (pa.ArrowException, TypeError) as error:
+                raise SchemaError(f"feature {name!r} in the request: {error}") from None
+        lengths = {name: len(array) for name, array in arrays.items()}
+        if len(set(lengths.values())) > 1:
+            raise SchemaError(f"the request's columns differ in length: {lengths}.")
+        return pa.RecordBatch.from_pydict(arrays)
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Reads ``manifest.json`` and checks every file it lists.
+
+    Raises:
+        ExportError: the manifest cannot be read, or a file is missing or damaged.
+    """
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        files = manifest["files"]
+    except (OSError, ValueError, KeyError) as error:
+        raise ExportError(f"{folder / MANIFEST} cannot be read ({error!r}). Export again.") from None
+    for name, digest in files.items():
+        if not (folder / name).is_file() or file_sha256(folder / name) != digest:
+            raise ExportError(f"{folder / name} is missing or damaged. Export again.")
+    return manifest
