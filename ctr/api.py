@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import tensorflow as tf
 
@@ -32,6 +32,18 @@ class Batch(NamedTuple):
     side: Mapping[str, tf.Tensor]
 
 
+class Rows(NamedTuple):
+    """Table rows as looked up, one per id slot.
+
+    Attributes:
+        embedding: float32[B, S, D].
+        wide: float32[B, S, T].
+    """
+
+    embedding: tf.Tensor
+    wide: tf.Tensor
+
+
 class Features(NamedTuple):
     """All that a model may see of an example.
 
@@ -40,14 +52,14 @@ class Features(NamedTuple):
         linear: float32[B, F, T], one pooled wide weight per hashed feature and task.
         numeric: float32[B, M], log-mapped, standardized; 0 where missing.
         ids: int32[B, S].
-        rows: float32[B, S, D + T], the table rows before pooling.
+        rows: The table rows before pooling.
     """
 
     vectors: tf.Tensor
     linear: tf.Tensor
     numeric: tf.Tensor
     ids: tf.Tensor
-    rows: tf.Tensor
+    rows: Rows
 
 
 class Forward(NamedTuple):
@@ -125,25 +137,23 @@ class DenseState(Protocol):
 
 
 class RowOptimizer(Protocol):
-    """Updates the embedding rows that a batch touched; settings only, the state is built."""
+    """Updates the table rows that a batch touched; settings only, the state is built."""
 
-    @staticmethod
-    def build(parts: Sequence[tuple[Any, int]], table: tf.Variable, n_inputs: int) -> RowState:
-        """Creates the slots of neighbouring column ranges that use optimizers of this class."""
+    def build(self, weights: tf.Variable, n_inputs: int) -> RowState:
+        """Creates the slots for ``weights`` float32[R, C]; examples have ``n_inputs`` features."""
         ...
 
 
 class RowState(Protocol):
-    """The slots of a row optimizer over a range of columns (a ``tf.Module``)."""
+    """The slots of a row optimizer (a ``tf.Module``)."""
 
-    def deltas(
-        self, rows: tf.Tensor, values: tf.Tensor, gradients: tf.Tensor
-    ) -> tuple[tf.Tensor, bool]:
-        """Advances the slots for ``rows`` int32[N] (duplicates allowed).
+    def apply(self, rows: tf.Tensor, values: tf.Tensor, gradients: tf.Tensor) -> None:
+        """Moves the weights.
 
-        Returns:
-            What to add to (second value False) or to put into (True) these table columns, one
-            line per occurrence, float32[N, C]. Lines that replace must agree over duplicates.
+        Args:
+            rows: int32[N], duplicates allowed.
+            values: float32[N, C], the weights of these rows before the batch.
+            gradients: float32[N, C], of the summed loss, one line per occurrence.
         """
         ...
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from ctr.api import Features
+from ctr.api import Features, Rows
 from ctr.encoding import Layout
 
 #: Standardized numerics beyond this many deviations are cut, so that one wild value cannot throw
@@ -72,9 +72,7 @@ class Standardizer(tf.Module):
         return tf.where(self._log, log, numeric)
 
 
-def features(
-    layout: Layout, dim: int, ids: tf.Tensor, rows: tf.Tensor, numeric: tf.Tensor
-) -> Features:
+def features(layout: Layout, ids: tf.Tensor, rows: Rows, numeric: tf.Tensor) -> Features:
     """Assembles what a model sees from ids, looked-up rows and standardized numerics."""
-    pooled = pool(layout, ids, rows)
-    return Features(pooled[:, :, :dim], pooled[:, :, dim:], numeric, ids, rows)
+    vectors, linear = (pool(layout, ids, part) for part in rows)
+    return Features(vectors, linear, numeric, ids, rows)

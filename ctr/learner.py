@@ -118,7 +118,8 @@ class Learner(tf.Module):
     def n_parameters(self) -> dict[str, int]:
         """Number of learned values in the table and in dense variables."""
         dense = sum(int(np.prod(v.shape)) for v in self.model.trainable_variables)
-        return {"table": int(np.prod(self.table.weights.shape)), "dense": dense}
+        tables = (self.table.embedding, self.table.wide)
+        return {"table": sum(int(np.prod(t.shape)) for t in tables), "dense": dense}
 
     def _blank(self, size: int) -> tuple[tf.Tensor, tf.Tensor]:
         layout = self.encoder.layout
@@ -142,7 +143,7 @@ class Learner(tf.Module):
         rows = self.table.lookup(ids)
         if tape is not None:
             tape.watch(rows)
-        seen = features(self.layout, self.model.dim, ids, rows, self.standardizer(numeric))
+        seen = features(self.layout, ids, rows, self.standardizer(numeric))
         return ids, numeric, self.model(seen, training), seen
 
     def _learn_batch(self, batch: Batch) -> tf.Tensor:

@@ -16,7 +16,7 @@ class Trace(NamedTuple):
     """A recorded forward pass.
 
     Attributes:
-        tape: Has watched ``features.rows`` and all trainable dense variables.
+        tape: Has watched the parts of ``features.rows`` and all trainable dense variables.
         batch: The batch as trained on (after the sampler).
         features: What the model saw.
         forward: What it returned.
@@ -78,8 +78,8 @@ class GradientState(tf.Module):
         """Applies one step."""
         dense = [variable for _, variables in self._groups for variable in variables]
         # The gradient of a vector target is that of its sum.
-        rows, *gradients = trace.tape.gradient(
-            trace.losses, [trace.features.rows, *dense], unconnected_gradients="zero"
+        rows, gradients = trace.tape.gradient(
+            trace.losses, (trace.features.rows, dense), unconnected_gradients="zero"
         )
         size = float(trace.losses.shape[0])
         at = 0

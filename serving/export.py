@@ -51,7 +51,7 @@ def export_model(run_dir: Path, models_dir: Path, data_dir: Path | None = None) 
             tf.saved_model.save(graph.module, str(partial), signatures=graph.signatures)
         except (ValueError, tf.errors.OpError) as error:
             raise ExportError(f"{models_dir}: the model cannot be saved: {error}") from None
-        predictor = Predictor(partial, learner.encoder, graph.inputs)
+        predictor = Predictor(partial, learner.encoder)
         parity = check_parity(learner, predictor, examples)
         text = json.dumps(_manifest(run, graph, parity, partial), indent=1)
         (partial / MANIFEST).write_text(text)
@@ -61,7 +61,6 @@ def export_model(run_dir: Path, models_dir: Path, data_dir: Path | None = None) 
 def _manifest(run: LoadedRun, graph: ServingGraph, parity: Parity, folder: Path) -> dict[str, Any]:
     learner = run.learner
     lifetime = {label: run.lifetime(label) for label in learner.labels}
-    specs = learner.encoder.signature()
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {
         "format": FORMAT,
@@ -69,14 +68,7 @@ def _manifest(run: LoadedRun, graph: ServingGraph, parity: Parity, folder: Path)
         "examples": run.saved.examples,
         "event_time_us": run.event_time_us,
         "labels": list(learner.labels),
-        "inputs": {
-            name: {
-                "column": column,
-                "dtype": specs[column].dtype.name,
-                "shape": specs[column].shape.as_list(),
-            }
-            for column, name in graph.inputs.items()
-        },
+        "signatures": graph.describe(),
         "parity": asdict(parity),
         "metrics": {"lifetime": lifetime[learner.labels[0]], "labels": lifetime},
         "recipe_name": run.config.recipe_name,

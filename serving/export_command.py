@@ -28,10 +28,10 @@ def run(args: argparse.Namespace) -> int:
         CtrError: the run, the data or the folder cannot be used, or predictions differ.
     """
     from serving.export import export_model
-    from serving.versions import MANIFEST
+    from serving.predictor import read_manifest
 
     path = export_model(args.run_dir, args.models_dir, args.data)
-    manifest = json.loads((path / MANIFEST).read_text())
-    shown = {name: manifest[name] for name in ("run", "examples", "labels", "parity", "inputs")}
+    manifest = read_manifest(path)
+    shown = {name: manifest[name] for name in ("run", "examples", "parity", "signatures")}
     print(json.dumps({"model": str(path), **shown}, indent=1))
     return 0

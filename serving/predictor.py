@@ -26,7 +26,6 @@ class Predictor:
     Args:
         folder: Version folder with the SavedModel.
         encoder: Encoder of the model's schema.
-        inputs: Column name -> name of the signature's input.
         manifest: What ``manifest.json`` says, if it is written yet.
 
     Raises:
@@ -34,16 +33,11 @@ class Predictor:
     """
 
     def __init__(
-        self,
-        folder: Path,
-        encoder: Encoder,
-        inputs: Mapping[str, str],
-        manifest: Mapping[str, Any] | None = None,
+        self, folder: Path, encoder: Encoder, manifest: Mapping[str, Any] | None = None
     ) -> None:
         self.folder = folder
         self.manifest = dict(manifest or {})
         self._encoder = encoder
-        self._inputs = dict(inputs)
         try:
             # The signature does not keep its variables alive, the loaded model does.
             self._model = tf.saved_model.load(str(folder))
@@ -67,8 +61,7 @@ class Predictor:
         manifest = read_manifest(folder)
         schema = schema_from_dict(manifest["schema"], str(folder / MANIFEST))
         encoder = Encoder(schema, manifest["recipe"]["table_rows"])
-        inputs = {entry["column"]: name for name, entry in manifest["inputs"].items()}
-        return cls(folder, encoder, inputs, manifest)
+        return cls(folder, encoder, manifest)
 
     def predict(
         self, columns: Mapping[str, NDArray[Any] | Sequence[Any]] | pa.RecordBatch | pa.Table
@@ -90,11 +83,8 @@ class Predictor:
         if isinstance(columns, Mapping):
             columns = self._batch(columns)
         raw = self._encoder.raw_columns(columns, "the request")
-        dtypes = {column: spec.dtype for column, spec in self._encoder.signature().items()}
-        tensors = {
-            self._inputs[column]: tf.constant(values, dtypes[column])
-            for column, values in raw.items()
-        }
+        specs = self._encoder.signature()
+        tensors = {name: tf.constant(values, specs[name].dtype) for name, values in raw.items()}
         return self._signature(**tensors)["probabilities"].numpy()
 
     def _batch(self, columns: Mapping[str, NDArray[Any] | Sequence[Any]]) -> pa.RecordBatch:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,36 +22,20 @@ class ServingGraph:
     Attributes:
         module: Owns the variables that a prediction reads, and no others.
         signatures: Traced functions by signature name.
-        inputs: Column name -> name of the input of ``serving_default``.
     """
 
     module: tf.Module
     signatures: dict[str, Any]
-    inputs: dict[str, str]
 
-
-def input_names(columns: Sequence[str]) -> dict[str, str]:
-    """Returns a signature input for each column, the column's own name wherever it can be.
-
-    TensorFlow takes only letters, digits and underscores, and no leading digit or underscore.
-
-    >>> input_names(["user_id", "ad-id", "ad.id", "1st"])
-    {'user_id': 'user_id', 'ad-id': 'ad_id', 'ad.id': 'ad_id_2', '1st': 'in_1st'}
-    """
-    names = {column: column for column in columns if _allowed(column)}
-    taken = set(names)
-    for column in columns:
-        if column in names:
-            continue
-        plain = re.sub(r"[^A-Za-z0-9_]", "_", column)
-        stem = name = plain if _allowed(plain) else f"in_{plain}"
-        number = 1
-        while name in taken:
-            number += 1
-            name = f"{stem}_{number}"
-        names[column] = name
-        taken.add(name)
-    return {column: names[column] for column in columns}
+    def describe(self) -> dict[str, dict[str, dict[str, str]]]:
+        """Returns the types of all inputs and outputs, such as ``string[B]``, for people."""
+        return {
+            name: {
+                "inputs": _types(traced.structured_input_signature[0][0]),
+                "outputs": _types(traced.structured_outputs),
+            }
+            for name, traced in self.signatures.items()
+        }
 
 
 def serving_graph(learner: Learner) -> ServingGraph:
@@ -64,11 +46,7 @@ def serving_graph(learner: Learner) -> ServingGraph:
     ``Encoder.graph_encode``; ``predict`` takes ``examples``, string[B].
     """
     encoder = learner.encoder
-    inputs = input_names(encoder.columns)
-    specs = {
-        inputs[column]: tf.TensorSpec(spec.shape, spec.dtype, name=inputs[column])
-        for column, spec in encoder.signature().items()
-    }
+    specs = encoder.signature()
 
     def outputs(columns: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         logits = learner.logits(*encoder.graph_encode(columns))
@@ -76,26 +54,32 @@ def serving_graph(learner: Learner) -> ServingGraph:
             logits = logits[:, 0]
         return {"probabilities": tf.sigmoid(logits), "logits": logits}
 
-    def from_columns(tensors: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        return outputs({column: tensors[name] for column, name in inputs.items()})
-
     def from_examples(examples: tf.Tensor) -> dict[str, tf.Tensor]:
         return outputs(_parse(encoder, examples))
 
     examples = tf.TensorSpec([None], tf.string, name="examples")
     signatures = {
-        DEFAULT: tf.function(from_columns, input_signature=[specs]).get_concrete_function(),
+        DEFAULT: tf.function(outputs, input_signature=[specs]).get_concrete_function(),
         EXAMPLES: tf.function(from_examples, input_signature=[examples]).get_concrete_function(),
     }
     module = tf.Module(name="exported")
     # The learner itself stays outside, or its optimizer slots would be exported with it.
-    read = {v.ref(): v for traced in signatures.values() for v in traced.variables}
-    module.read_variables = list(read.values())
-    return ServingGraph(module, signatures, inputs)
+    read = {v.ref() for traced in signatures.values() for v in traced.variables}
+    module.read_variables = [v for v in learner.variables if v.ref() in read]
+    return ServingGraph(module, signatures)
 
 
-def _allowed(name: str) -> bool:
-    return re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) is not None
+def _types(specs: Any) -> dict[str, str]:
+    """Spells out tensor types by name; open dimensions are called B, then L."""
+    named = specs if isinstance(specs, dict) else {specs.name: specs}
+    return {
+        name: f"{spec.dtype.name}[{', '.join(_dimensions(spec.shape))}]"
+        for name, spec in named.items()
+    }
+
+
+def _dimensions(shape: tf.TensorShape) -> list[str]:
+    return ["BL"[axis] if size is None else str(size) for axis, size in enumerate(shape)]
 
 
 def _parse(encoder: Encoder, examples: tf.Tensor) -> dict[str, tf.Tensor]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
-import sys
 from pathlib import Path
 
 HELP = "learn from ingested data in one pass; run it again to resume"
@@ -40,12 +38,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Trains, then writes the report."""
-    logging.basicConfig(level=logging.INFO, format="octr: %(message)s", stream=sys.stderr)
+    from ctr.quiet import start_quietly
+
+    start_quietly(args.threads)
     from ctr.config import override
     from ctr.recipe import named_recipe
-    from ctr.training import RunConfig, Trainer, set_threads, train_and_report
+    from ctr.training import RunConfig, Trainer, train_and_report
 
-    set_threads(args.threads)
     settings = list(args.settings)
     if args.batch_size is not None:
         settings.append(f"batch_size={args.batch_size}")

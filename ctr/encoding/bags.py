@@ -35,7 +35,9 @@ def tokens(array: pa.Array, feature: Feature, source: str) -> Lists:
         parts = pc.split_pattern(whole, feature.separator)
         return _without_empty(columns.lists(parts, feature, source))
     try:
-        whole = pc.ascii_lower(pc.cast(whole, pa.large_string()))
+        # A cast keeps the offsets of a slice, with which ascii_lower would return zero bytes;
+        # concatenation starts them at 0.
+        whole = pc.ascii_lower(pa.concat_arrays([pc.cast(whole, pa.large_string())]))
     except pa.ArrowInvalid as error:
         raise SchemaError(
             f"text feature {feature.name!r} in {source}: {error}. Write the text as UTF-8."

@@ -8,16 +8,9 @@ CPU adds in a fixed order: equal inputs give equal bits, on any number of thread
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import tensorflow as tf
-
-
-def _per_column(pairs: Sequence[tuple[float, int]]) -> np.ndarray:
-    """Returns one value per column, float32[C], from (value, number of columns) pairs."""
-    return np.concatenate([np.full(width, value, np.float32) for value, width in pairs])
 
 
 @dataclass(frozen=True)
@@ -34,37 +27,29 @@ class AdaGrad:
             that many weights move together when one example is learned.
     """
 
-    rate: float = 0.1
+    rate: float = 0.05
     initial_accumulator: float = 1e-6
     split_rate: bool = False
 
-    @staticmethod
-    def build(parts: Sequence[tuple[AdaGrad, int]], table: tf.Variable, n_inputs: int) -> tf.Module:
-        """Creates the accumulators for neighbouring column ranges, each with its own settings.
-
-        Args:
-            parts: Settings and number of columns of each range, left to right.
-            table: The table's columns these ranges cover, float32[R, C].
-            n_inputs: Number of features of an example.
-        """
-        rates = [(p.rate / np.sqrt(n_inputs) if p.split_rate else p.rate, n) for p, n in parts]
-        initial = _per_column([(p.initial_accumulator, n) for p, n in parts])
-        return _AdaGradRows(_per_column(rates), initial, table.shape[0])
+    def build(self, weights: tf.Variable, n_inputs: int) -> tf.Module:
+        """Creates the accumulators of ``weights`` float32[R, C]."""
+        return _AdaGradRows(self, weights, n_inputs)
 
 
 class _AdaGradRows(tf.Module):
-    def __init__(self, rate: np.ndarray, initial: np.ndarray, n_rows: int) -> None:
+    def __init__(self, config: AdaGrad, weights: tf.Variable, n_inputs: int) -> None:
         super().__init__(name="adagrad_rows")
-        self._rate = rate
-        self.accumulator = tf.Variable(tf.tile(initial[None], [n_rows, 1]), name="accumulator")
+        self._rate = config.rate / n_inputs**0.5 if config.split_rate else config.rate
+        self._weights = weights
+        start = tf.fill(weights.shape, config.initial_accumulator)
+        self.accumulator = tf.Variable(start, name="accumulator")
 
-    def deltas(
-        self, rows: tf.Tensor, values: tf.Tensor, gradients: tf.Tensor
-    ) -> tuple[tf.Tensor, bool]:
+    def apply(self, rows: tf.Tensor, values: tf.Tensor, gradients: tf.Tensor) -> None:
         del values
         self.accumulator.scatter_add(tf.IndexedSlices(gradients * gradients, rows))
         total = tf.gather(self.accumulator, rows)
-        return -self._rate * gradients * tf.math.rsqrt(total), False
+        step = -self._rate * gradients * tf.math.rsqrt(total)
+        self._weights.scatter_add(tf.IndexedSlices(step, rows))
 
 
 @dataclass(frozen=True)
@@ -72,7 +57,8 @@ class Ftrl:
     """FTRL-Proximal per coordinate.
 
     Paper: McMahan et al. 2013, "Ad click prediction: a view from the trenches", Algorithm 1.
-    The gradients of a batch are summed per row before the step.
+    The gradients of a batch are summed per row before the step of ``z``; ``n`` counts the square
+    of every occurrence.
 
     Attributes:
         alpha: Step size.
@@ -86,38 +72,32 @@ class Ftrl:
     l1: float = 0.0
     l2: float = 0.0
 
-    @staticmethod
-    def build(parts: Sequence[tuple[Ftrl, int]], table: tf.Variable, n_inputs: int) -> tf.Module:
-        """Creates ``z`` and ``n`` such that the present values of the table are reproduced."""
+    def build(self, weights: tf.Variable, n_inputs: int) -> tf.Module:
+        """Creates ``z`` and ``n`` such that the present ``weights`` are reproduced."""
         del n_inputs
-        settings = [
-            _per_column([(getattr(p, name), n) for p, n in parts])
-            for name in ("alpha", "beta", "l1", "l2")
-        ]
-        return _FtrlRows(*settings, start=table)
+        return _FtrlRows(self, weights)
 
 
 class _FtrlRows(tf.Module):
-    def __init__(
-        self, alpha: np.ndarray, beta: np.ndarray, l1: np.ndarray, l2: np.ndarray, start: tf.Tensor
-    ) -> None:
+    def __init__(self, config: Ftrl, weights: tf.Variable) -> None:
         super().__init__(name="ftrl_rows")
-        self._alpha, self._beta, self._l1, self._l2 = alpha, beta, l1, l2
+        self._config = config
+        self._weights = weights
         # At n = 0 the closed form gives w = -(z - sign(z) l1) / (beta / alpha + l2).
-        self.z = tf.Variable(-start * (beta / alpha + l2) - tf.sign(start) * l1, name="z")
-        self.n = tf.Variable(tf.zeros_like(start), name="n")
+        scale = config.beta / config.alpha + config.l2
+        self.z = tf.Variable(-weights * scale - tf.sign(weights) * config.l1, name="z")
+        self.n = tf.Variable(tf.zeros_like(weights), name="n")
 
-    def deltas(
-        self, rows: tf.Tensor, values: tf.Tensor, gradients: tf.Tensor
-    ) -> tuple[tf.Tensor, bool]:
+    def apply(self, rows: tf.Tensor, values: tf.Tensor, gradients: tf.Tensor) -> None:
+        config = self._config
         before = tf.gather(self.n, rows)
         self.n.scatter_add(tf.IndexedSlices(gradients * gradients, rows))
         after = tf.gather(self.n, rows)
         self.z.scatter_add(tf.IndexedSlices(gradients, rows))
-        sigma = (tf.sqrt(after) - tf.sqrt(before)) / self._alpha
+        sigma = (tf.sqrt(after) - tf.sqrt(before)) / config.alpha
         # Every occurrence of a row computes the same z, so the scatter may put it in any order.
         z = tf.gather(self.z, rows) - sigma * values
         self.z.scatter_update(tf.IndexedSlices(z, rows))
-        scale = (self._beta + tf.sqrt(after)) / self._alpha + self._l2
-        shrunk = tf.sign(z) * tf.maximum(tf.abs(z) - self._l1, 0.0)
-        return -shrunk / scale, True
+        scale = (config.beta + tf.sqrt(after)) / config.alpha + config.l2
+        shrunk = tf.sign(z) * tf.maximum(tf.abs(z) - config.l1, 0.0)
+        self._weights.scatter_update(tf.IndexedSlices(-shrunk / scale, rows))

@@ -1,0 +1,150 @@
+"""``octr demo``: the whole main job on a simulated ad world, from raw events to a served model."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+HELP = "simulate raw events, ingest, train, compare with the truth, report, export and predict"
+TAKES_RUNNER_OPTIONS = True
+
+#: The label that the demo learns.
+LABEL = "click"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the verb's options."""
+    parser.add_argument("--output", type=Path, default=Path("demo"), help="folder (default: demo)")
+    parser.add_argument("--impressions", type=int, default=600_000, metavar="N",
+                        help="simulated impressions (default: 600,000)")  # fmt: skip
+    parser.add_argument("--seed", type=int, default=0)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs every step; each is a verb that works the same on your own logs."""
+    from ctr.quiet import start_quietly
+
+    start_quietly()
+    started = time.monotonic()
+    out: Path = args.output
+    _check_empty(out)
+    events, data, models = out / "events", out / "data", out / "models"
+    _simulate(events, args.impressions, args.seed)
+    _ingest(events, data, tuple(args.runner_options))
+    _step(f"octr train --data {data} --recipe lr --run {out / 'lr'}")
+    lr = _train(data, out / "lr", "lr", args.seed)
+    _step(f"octr train --data {data} --recipe wide_dcn --save-predictions --run {out / 'run'}")
+    report = _train(data, out / "run", "wide_dcn", args.seed, save_predictions=True)
+    _compare(out / "run", events / "truth" / "truth.parquet", report, lr)
+    _export(out / "run", data, models)
+    print(f"\nreport: {out / 'run' / 'report.html'}")
+    print(f"done in {time.monotonic() - started:.0f} s")
+    return 0
+
+
+def _check_empty(out: Path) -> None:
+    from ctr.errors import ConfigError
+
+    if out.exists() and any(out.iterdir()):
+        raise ConfigError(f"{out} is not empty. Remove it, or pass another --output.")
+
+
+def _step(command: str) -> None:
+    print(f"\n$ {command}", file=sys.stderr, flush=True)
+
+
+def _simulate(events: Path, n_impressions: int, seed: int) -> None:
+    from ctr.simulator.raw_logs import write_events
+    from ctr.simulator.settings import load_world
+
+    _step(f"octr simulate --impressions {n_impressions} --seed {seed} --output {events}")
+    write_events(str(events), n_impressions, seed, load_world(None, []), lambda done: None)
+
+
+def _ingest(events: Path, data: Path, runner_options: tuple[str, ...]) -> None:
+    from streaming.ingest import IngestOptions, ingest
+    from streaming.source import load_source
+
+    _step(f"octr ingest --schema {events}/schema.toml --input {events} --output {data}")
+    schema, source = load_source(events / "schema.toml")
+    options = IngestOptions(runner_options=runner_options)
+    for line in ingest(schema, source, [str(events)], data, options).lines():
+        print(f"  {line}")
+
+
+def _train(
+    data: Path, run_dir: Path, recipe: str, seed: int, save_predictions: bool = False
+) -> dict[str, Any]:
+    from ctr.recipe import named_recipe
+    from ctr.training import RunConfig, Trainer, train_and_report
+
+    config = RunConfig(recipe, named_recipe(recipe), seed, (LABEL,))
+    return train_and_report(Trainer(data, run_dir, config, save_predictions=save_predictions))
+
+
+def _compare(run_dir: Path, truth: Path, report: dict[str, Any], lr: dict[str, Any]) -> None:
+    """Adds the baselines and the truth to the run's report and prints the comparison."""
+    from ctr.report.content import save_report
+    from ctr.report.html import write_report
+    from streaming.demo_truth import running_mean_section, truth_section
+
+    window_us = report["metrics"]["window_us"]
+    report["truth"] = truth_section(run_dir, truth, LABEL, window_us)
+    mean = running_mean_section(run_dir, window_us)
+    report["baselines"] = [{"name": "lr", "metrics": lr["metrics"]}, mean]
+    save_report(run_dir, report)
+    write_report(run_dir, report)
+    true = report["truth"]
+    rows = [
+        ("running mean", mean["metrics"]["lifetime"]),
+        ("lr", lr["metrics"]["lifetime"]),
+        ("wide_dcn", report["metrics"]["lifetime"]),
+        ("(the truth)", true["metrics"]["lifetime"]),
+    ]
+    print(f"\n{'':<14}{'log loss':>10}{'AUC':>9}{'calibration':>13}")
+    for name, values in rows:
+        auc = values["auc"]
+        print(f"{name:<14}{values['log_loss']:>10.4f}{auc:>9.4f}{values['calibration']:>13.3f}")
+    print(
+        f"\nwide_dcn over the second half: {true['regret_second_half']:.4f} nats above the best "
+        f"possible log loss;\n  predicted / true clicks {true['predicted_over_true_second_half']:.3f}"
+        f", mean |predicted - true| {true['mean_absolute_error_second_half']:.4f}"
+    )
+
+
+def _export(run_dir: Path, data: Path, models: Path) -> None:
+    """Exports the run and shows that the exported model predicts what the learner does."""
+    from serving.export import export_model
+    from serving.predictor import Predictor
+
+    from ctr.training.load import load_run
+
+    _step(f"octr export {run_dir} --to {models}")
+    version = export_model(run_dir, models)
+    learner = load_run(run_dir).learner
+    request = _last_row(data)
+    encoded = learner.encoder.encode(request)
+    expected = float(learner.predict(encoded.ids, encoded.numeric)[0, 0])
+    served = float(Predictor.load(version).predict(request)[0])
+    shown = {name: request.column(name)[0].as_py() for name in learner.encoder.columns[:4]}
+    print(f"\nexported to {version}")
+    print(f"  request {shown} ...")
+    print(f"  the exported model says {served:.6f}, the learner {expected:.6f}")
+    if abs(served - expected) > 1e-6:
+        from ctr.errors import ExportError
+
+        raise ExportError(f"{version}: the export predicts {served}, the learner {expected}.")
+
+
+def _last_row(data: Path) -> Any:
+    """Returns the newest example as a RecordBatch of one row."""
+    import pyarrow.parquet as pq
+
+    from ctr.data import manifest
+
+    _, shards = manifest.load(data)
+    table = pq.read_table(data / shards[-1].file)
+    return table.slice(table.num_rows - 1).combine_chunks().to_batches()[0]
