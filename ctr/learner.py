@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from ctr.api import Batch, Forward
+from ctr.compiler import materialized
 from ctr.encoding import Encoder
 from ctr.errors import ConfigError, nearest
 from ctr.inputs import Standardizer, features
@@ -140,8 +141,11 @@ class Learner(tf.Module):
     ) -> tuple[tf.Tensor, tf.Tensor, Forward, object]:
         for transform in self._transforms:
             ids, numeric = transform(ids, numeric)
-        rows = self.table.lookup(ids)
-        if tape is not None:
+        if tape is None:
+            rows = self.table.lookup(ids)
+        else:
+            with tape.stop_recording():
+                rows = materialized(self.table.lookup(ids))
             tape.watch(rows)
         seen = features(self.layout, ids, rows, self.standardizer(numeric))
         return ids, numeric, self.model(seen, training), seen

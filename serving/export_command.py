@@ -27,6 +27,9 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         CtrError: the run, the data or the folder cannot be used, or predictions differ.
     """
+    from ctr.quiet import start_quietly
+
+    start_quietly()
     from serving.export import export_model
     from serving.predictor import read_manifest
 

@@ -1,7 +1,7 @@
 """De-duplication and the join of events to impressions, on slim key batches.
 
-Every impression sends only (128-bit key, event time, place in the stage) through the shuffle and
-every event (key, time, which label), all partitioned by ``key % P``. A partition therefore sees
+Every impression sends only (128-bit key, event time, place in the stage) and every event (key,
+time, which label), all partitioned by ``key % P``. A partition therefore sees
 everything about its keys, whatever the distance in time, and can tell a late event from an
 orphan exactly. What comes out are verdicts about single rows: dropped, or a label's time. Rows
 without a verdict stand as they are.
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from ctr.hashing import fingerprint64
 from streaming.source import Events
+from streaming.spill import Spilled
 
 IMPRESSION = 0
 #: A label time that says "none".
@@ -151,14 +152,14 @@ def _join(
 
 
 class ResolveKeys(beam.DoFn):
-    """``(partition, key batches)`` -> a verdict RecordBatch; also ``counts``."""
+    """``(partition, spilled key batches)`` -> a verdict RecordBatch; also ``counts``."""
 
     def __init__(self, events: tuple[Events, ...]) -> None:
         self.events = events
 
-    def process(self, element: tuple[int, Iterable[pa.RecordBatch]]) -> Iterator[Any]:
+    def process(self, element: tuple[int, Iterable[Spilled]]) -> Iterator[Any]:
         """Resolves one partition."""
-        verdicts, counts = resolve(element[1], self.events)
+        verdicts, counts = resolve((keys.load() for keys in element[1]), self.events)
         if verdicts.num_rows:
             yield verdicts
         yield TaggedOutput("counts", counts)

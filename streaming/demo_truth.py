@@ -57,9 +57,7 @@ def running_mean_section(run_dir: Path, window_us: int) -> dict[str, Any]:
     return {"name": "running mean", "metrics": _metrics(predictions, prob, window_us)}
 
 
-def expected_log_loss(
-    true: NDArray[np.float64], prob: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def expected_log_loss(true: NDArray[np.float64], prob: NDArray[np.float64]) -> NDArray[np.float64]:
     """Returns the log loss to expect from ``prob`` where ``true`` is the click probability."""
     prob = np.clip(prob, 1e-7, 1.0 - 1e-7)
     return -(true * np.log(prob) + (1.0 - true) * np.log1p(-prob))
@@ -70,9 +68,7 @@ def _true_probs(predictions: pa.Table, truth: pa.Table, label: str) -> NDArray[n
     return truth[f"p_{label}"].take(places).to_numpy().astype(np.float64)
 
 
-def _metrics(
-    predictions: pa.Table, prob: NDArray[np.float64], window_us: int
-) -> dict[str, Any]:
+def _metrics(predictions: pa.Table, prob: NDArray[np.float64], window_us: int) -> dict[str, Any]:
     metrics = ProgressiveMetrics((), window_us, query_auc=None)
     times = predictions["event_time"].cast(pa.int64()).to_numpy()
     labels = predictions["label"].fill_null(-1).to_numpy()

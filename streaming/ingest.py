@@ -30,8 +30,9 @@ from streaming.summary import Summary, summarize
 DEFAULT_SHARD_ROWS = 131_072
 DEAD_FOLDER = "dead_letter"
 STAGE_FOLDER = ".staging"
-#: Input bytes per partition of the key space: some hundred thousand keys.
+#: Input bytes per partition of the key space (some hundred thousand keys), and the most partitions.
 _BYTES_PER_PARTITION = 1 << 27
+_MAX_PARTITIONS = 256
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def ingest(
     with _writing(data_dir) as places:
         _say(f"reading {len(files)} file(s), {_bytes(files) / 1e6:,.1f} MB, into {data_dir}")
         pieces = cut_pieces(files, source, options.piece_bytes)
-        n_partitions = 1 + _bytes(files) // _BYTES_PER_PARTITION
+        n_partitions = min(1 + _bytes(files) // _BYTES_PER_PARTITION, _MAX_PARTITIONS)
         with _progress(places.stage, len(pieces)):
             counts, shards = pipeline.run(
                 pieces, reading, places, n_partitions, options.shard_rows, options.runner_options

@@ -28,6 +28,7 @@ from streaming.order_write import (
 )
 from streaming.shard_plan import ShardPlan, TimeGrid, merge_histograms, plan_shards
 from streaming.source import key_columns
+from streaming.spill import Spilled
 from streaming.stage import Part, Reading, StagePiece
 
 
@@ -89,7 +90,7 @@ def build(
     if key_columns(schema, source):
         resolved = (
             staging.keys
-            | "Keys" >> beam.Map(_same).with_output_types(tuple[int, pa.RecordBatch])
+            | "Keys" >> beam.Map(_same).with_output_types(tuple[int, Spilled])
             | "ByKey" >> beam.GroupByKey()
             | "Resolve"
             >> beam.ParDo(ResolveKeys(source.events)).with_outputs("counts", main="verdicts")

@@ -1,9 +1,7 @@
 """First step of ingest: a piece of the log, parsed and checked, sorted by time, put on disk.
 
-Rows wait for their shard in Arrow files under the output folder, and only references to them
-travel through Beam's shuffle. A local runner holds every shuffle in memory: with references its
-memory is bounded by a shard and a piece, however long the log. Keys and events, which the join
-needs from everywhere at once, do travel, as slim RecordBatches.
+Rows wait for their shard, and keys for their partition, in Arrow files under the output folder.
+Only references to them travel through Beam's shuffles (see ``streaming.spill``).
 """
 
 from __future__ import annotations
@@ -30,6 +28,7 @@ from streaming.formats.block import BadRow, RawBlock
 from streaming.inputs import IMPRESSIONS, Piece, read_blocks
 from streaming.lookup import SideTable
 from streaming.source import Source, raw_columns
+from streaming.spill import Spilled, spill
 from streaming.validate import validate_events, validate_impressions
 
 #: A piece of a compressed file becomes several parts; this many fit below the next piece.
@@ -42,22 +41,21 @@ class Part:
 
     Attributes:
         number: Place in the log: parts in ascending order hold its rows in file order.
-        path: Arrow IPC file with one batch in shard layout.
+        rows: The batch, in shard layout.
         n_rows: Rows.
         min_time_us: Smallest event time.
         max_time_us: Largest event time.
     """
 
     number: int
-    path: str
+    rows: Spilled
     n_rows: int
     min_time_us: int
     max_time_us: int
 
     def load(self) -> tuple[pa.RecordBatch, NDArray[np.int64]]:
-        """Maps the file; returns the batch and its event times, without reading other columns."""
-        with pa.memory_map(self.path) as mapped:
-            batch = pa.ipc.open_file(mapped).get_batch(0)
+        """Returns the batch, mapped, and its event times."""
+        batch = self.rows.map()
         return batch, batch.column("event_time").cast(pa.int64()).to_numpy()
 
 
@@ -101,7 +99,7 @@ class Reading:
 
 
 class StagePiece(beam.DoFn):
-    """Piece -> :class:`Part`; also ``keys`` ``(partition, RecordBatch)`` and ``counts``.
+    """Piece -> :class:`Part`; also ``keys``, ``(partition, Spilled)``, and ``counts``.
 
     Files get names that depend on the piece alone and are put in place by a rename, so a bundle
     that is run twice leaves one copy.
@@ -123,7 +121,7 @@ class StagePiece(beam.DoFn):
             if piece.file.role == IMPRESSIONS:
                 bad = yield from self._impressions(block, number, counts)
             else:
-                bad = yield from self._events(block, piece.file.role, counts)
+                bad = yield from self._events(block, piece.file.role, number, counts)
             bad = [*block.bad, *bad]
             counts["rows_read"] += block.n_read
             counts["rows_bad"] += len(bad)
@@ -145,26 +143,30 @@ class StagePiece(beam.DoFn):
             batch, times = batch.take(order), times[order.to_numpy()]
             keys = keys.take(order) if keys is not None else None
         if len(times):
-            path = self.stage_dir / f"{number:013d}.arrow"
-            with replace_file(path) as temporary, pa.OSFile(str(temporary), "wb") as sink:
-                with pa.ipc.new_file(sink, batch.schema) as writer:
-                    writer.write_batch(batch)
-            yield Part(number, str(path), len(times), int(times[0]), int(times[-1]))
+            (rows,) = spill(self.stage_dir / f"{number:013d}.arrow", [batch])
+            yield Part(number, rows, len(times), int(times[0]), int(times[-1]))
             if keys is not None:
-                for keyed in key_batches(keys, times, IMPRESSION, number, self.n_partitions):
-                    yield TaggedOutput("keys", keyed)
+                yield from self._keys(keys, times, IMPRESSION, number)
         return valid.bad
 
     def _events(
-        self, block: RawBlock, role: int, counts: Counter[str]
+        self, block: RawBlock, role: int, number: int, counts: Counter[str]
     ) -> Generator[Any, None, list[BadRow]]:
         schema, source = self.reading.schema, self.reading.source
         event = source.events[role]
         ids, times, bad = validate_events(block, event, schema, source)
         counts[f"events.{event.label}.rows"] += len(times)
-        for keyed in key_batches(ids, times, role + 1, 0, self.n_partitions):
-            yield TaggedOutput("keys", keyed)
+        yield from self._keys(ids, times, role + 1, number)
         return bad
+
+    def _keys(
+        self, keys: pa.Array, times: NDArray[np.int64], kind: int, number: int
+    ) -> Iterator[TaggedOutput]:
+        batches = dict(key_batches(keys, times, kind, number, self.n_partitions))
+        if batches:
+            spilled = spill(self.stage_dir / f"{number:013d}.keys", [*batches.values()])
+            for keyed in zip(batches, spilled, strict=True):
+                yield TaggedOutput("keys", keyed)
 
 
 def _write_dead(path: Path, file: str, bad: list[BadRow]) -> None:

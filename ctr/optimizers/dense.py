@@ -89,7 +89,7 @@ class Optimizers:
         tower: All other dense variables; likewise.
     """
 
-    embedding: RowOptimizer = field(default_factory=AdaGrad)
+    embedding: RowOptimizer = field(default_factory=lambda: AdaGrad(0.1))
     linear: RowOptimizer = field(default_factory=lambda: AdaGrad(0.15, 1.0, split_rate=True))
     head: DenseOptimizer = field(default_factory=lambda: KerasOptimizer(rate=0.2))
     tower: DenseOptimizer = field(default_factory=KerasOptimizer)

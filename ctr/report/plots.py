@@ -75,13 +75,15 @@ def _curve(
     axes: Axes, run: dict[str, Any], key: str, color: str, label: str, dashed: bool = False
 ) -> NDArray[Any]:
     windows = [w for w in run["metrics"]["windows"] if w.get(key) is not None]
+    if not windows:
+        return np.zeros(0)
     value = np.array([w[key] for w in windows])
     weight = np.array([w["weight"] for w in windows])
     style = {"ls": "--", "lw": 1.0} if dashed else {}
     marker = "o" if len(value) < 3 else None
     axes.plot(_time(axes, windows), value, color=color, label=label, marker=marker, ms=3, **style)
     # Windows with next to no examples would stretch the axis for nothing.
-    return value[weight >= 0.2 * np.median(weight)] if len(value) else value
+    return value[weight >= 0.2 * np.median(weight)]
 
 
 def _band(axes: Axes, run: dict[str, Any], color: str) -> list[NDArray[Any]]:
