@@ -18,9 +18,7 @@ from ctr.training.run import versions
 from serving.parity import Parity, check_parity, last_examples
 from serving.predictor import Predictor
 from serving.signatures import ServingGraph, serving_graph
-from serving.versions import MANIFEST, partial_version, publish
-
-FORMAT = 1
+from serving.versions import FORMAT, MANIFEST, partial_version, publish
 
 
 def export_model(run_dir: Path, models_dir: Path, data_dir: Path | None = None) -> Path:
@@ -49,7 +47,8 @@ def export_model(run_dir: Path, models_dir: Path, data_dir: Path | None = None) 
     with partial_version(models_dir) as partial:
         try:
             tf.saved_model.save(graph.module, str(partial), signatures=graph.signatures)
-        except (ValueError, tf.errors.OpError) as error:
+        except (AssertionError, ValueError, tf.errors.OpError) as error:
+            # An AssertionError means that a part reads a variable its module does not own.
             raise ExportError(f"{models_dir}: the model cannot be saved: {error}") from None
         predictor = Predictor(partial, learner.encoder)
         parity = check_parity(learner, predictor, examples)

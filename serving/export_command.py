@@ -12,10 +12,20 @@ HELP = "export a run as a SavedModel that takes raw columns and predicts as the 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's options."""
     parser.add_argument("run_dir", type=Path, metavar="RUN", help="folder written by octr train")
-    parser.add_argument("--to", type=Path, required=True, metavar="MODELS", dest="models_dir",
-                        help="folder of versions; the model becomes MODELS/<Unix seconds>")
-    parser.add_argument("--data", type=Path, metavar="DATA",
-                        help="data to compare predictions on (default: what RUN was trained on)")
+    parser.add_argument(
+        "--to",
+        type=Path,
+        required=True,
+        metavar="MODELS",
+        dest="models_dir",
+        help="folder of versions; the model becomes MODELS/<Unix seconds>",
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="DATA",
+        help="data to compare predictions on (default: what RUN was trained on)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:

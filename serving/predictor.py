@@ -17,7 +17,7 @@ from ctr.encoding import Encoder
 from ctr.errors import ExportError, SchemaError
 from ctr.schema import schema_from_dict
 from serving.signatures import DEFAULT
-from serving.versions import MANIFEST, newest_version
+from serving.versions import FORMAT, MANIFEST, newest_version
 
 
 class Predictor:
@@ -113,9 +113,15 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
-        files = manifest["files"]
-    except (OSError, ValueError, KeyError) as error:
-        raise ExportError(f"{folder / MANIFEST} cannot be read ({error!r}). Export again.") from None
+        found, files = manifest["format"], manifest["files"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ExportError(
+            f"{folder / MANIFEST} cannot be read ({error!r}). Export again."
+        ) from None
+    if found != FORMAT:
+        raise ExportError(
+            f"{folder / MANIFEST} has format {found!r}, this version reads {FORMAT}. Export again."
+        )
     for name, digest in files.items():
         if not (folder / name).is_file() or file_sha256(folder / name) != digest:
             raise ExportError(f"{folder / name} is missing or damaged. Export again.")

@@ -14,6 +14,8 @@ from pathlib import Path
 from ctr.data.manifest import sync
 
 MANIFEST = "manifest.json"
+#: Layout of the manifest.
+FORMAT = 1
 _PARTIAL = ".export-"
 #: What a killed export left behind goes after a day; an export that runs is never that old.
 _STALE_S = 86_400.0

@@ -73,7 +73,8 @@ class AssignVerdicts(beam.DoFn):
         """Assigns one batch; those at a border go to both shards."""
         ordered = verdicts.sort_by("time")
         for k, low, high in plan.overlapping(ordered.column("time").to_numpy()):
-            yield k, ordered.slice(low, high - low)
+            # A copy: CoGroupByKey pickles its values, and a pickled slice takes its parent along.
+            yield k, ordered.take(pa.array(np.arange(low, high)))
 
 
 class WriteShard(beam.DoFn):

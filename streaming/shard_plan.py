@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
-_MAX_BINS = 1 << 20
+_MAX_BINS = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class TimeGrid:
 
     @classmethod
     def over(cls, start_us: int, stop_us: int) -> TimeGrid:
-        """Returns the finest grid over a stretch of time with at most about a million bins."""
+        """Returns the finest grid over a stretch of time with at most 262,144 bins."""
         shift = max(0, (stop_us - start_us).bit_length() - (_MAX_BINS - 1).bit_length())
         return cls(start_us, shift)
 

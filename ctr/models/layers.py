@@ -30,8 +30,12 @@ def zero_head(n_tasks: int) -> tf_keras.layers.Dense:
 def flat_inputs(features: Features) -> tf.Tensor:
     """Returns embeddings and numerics side by side, float32[B, F * D + M]."""
     vectors = features.vectors
-    flat = tf.reshape(vectors, [-1, vectors.shape[1] * vectors.shape[2]])
-    return tf.concat([flat, features.numeric], axis=1)
+    dim = vectors.shape[2]
+    n_numeric = features.numeric.shape[1]
+    n_rows = -(-n_numeric // dim)
+    padded = tf.pad(features.numeric, [[0, 0], [0, n_rows * dim - n_numeric]])
+    joined = tf.concat([vectors, tf.reshape(padded, [-1, n_rows, dim])], axis=1)
+    return tf.reshape(joined, [-1, joined.shape[1] * dim])
 
 
 def run(layers: Sequence[tf_keras.layers.Layer], x: tf.Tensor) -> tf.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -141,6 +142,17 @@ def test_a_damaged_file_is_noticed(version: Path, tmp_path: Path) -> None:
         Predictor.load(copy)
 
 
+def test_a_manifest_of_another_layout_is_refused(version: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(version, tmp_path / "1"))
+    manifest = json.loads((copy / "manifest.json").read_text())
+    (copy / "manifest.json").write_text(json.dumps({**manifest, "format": 2}))
+    with pytest.raises(ExportError, match="format 2, this version reads 1"):
+        Predictor.load(copy)
+    (copy / "manifest.json").write_text("{}")
+    with pytest.raises(ExportError, match="cannot be read"):
+        Predictor.load(copy)
+
+
 def test_predictor_takes_the_newest_version(version: Path, tmp_path: Path) -> None:
     for name in ("9", "10", ".export-left-over"):
         shutil.copytree(version, tmp_path / name)
@@ -218,7 +230,10 @@ def test_command_prints_where_and_how_equal(
     assert main(argv) == 0
     first = json.loads(capsys.readouterr().out)
     assert Path(first["model"]).parent == tmp_path / "new" / "models"
-    assert first["parity"] == {"examples": N_EXAMPLES, "max_abs_difference": pytest.approx(0, abs=TOLERANCE)}
+    assert first["parity"] == {
+        "examples": N_EXAMPLES,
+        "max_abs_difference": pytest.approx(0, abs=TOLERANCE),
+    }
     assert first["signatures"]["predict"]["inputs"] == {"examples": "string[B]"}
     assert main(argv) == 0
     second = json.loads(capsys.readouterr().out)
@@ -309,3 +324,15 @@ def test_what_is_no_intact_run_is_refused(
     refused(ConfigError, "holds no run.json")
     assert main(["export", str(run_copy), "--to", str(models)]) == 2
     assert "ConfigError" in capsys.readouterr().err
+
+
+def test_the_documented_request_works(version: Path, repo_root: Path) -> None:
+    page = (repo_root / "docs" / "export.md").read_text()
+    request_ = json.loads(re.search(r"```json\n(.*?)```", page, re.DOTALL)[1])["inputs"]
+    manifest = json.loads((version / "manifest.json").read_text())
+    assert set(request_) == set(manifest["signatures"]["serving_default"]["inputs"])
+    probs = Predictor.load(version).predict(request_)
+    assert probs.shape == (2,)
+    assert np.isfinite(probs).all()
+    undocumented = [key for key in manifest if f"`{key}" not in page]
+    assert not undocumented

@@ -54,7 +54,10 @@ def test_parts_of_a_plug_in_are_known_while_it_is_installed(
 
     module = SimpleNamespace(Focal=Focal, Path=dict)
     monkeypatch.setitem(ctr.parts.sys.modules, Focal.__module__, module)
-    points = [SimpleNamespace(name="bad", load=broken), SimpleNamespace(name="x", load=lambda: Focal)]
+    points = [
+        SimpleNamespace(name="bad", load=broken),
+        SimpleNamespace(name="x", load=lambda: Focal),
+    ]
     monkeypatch.setattr(ctr.parts, "entry_points", lambda group: points)
     assert from_plain(plain, known_parts()) == Recipe(loss=Focal(3.0))
 

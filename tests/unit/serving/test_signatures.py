@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -95,9 +93,7 @@ def test_raw_columns_give_the_learners_predictions(learner: Learner, loaded: tf.
     np.testing.assert_allclose(tf.sigmoid(out["logits"]), want, rtol=0, atol=1e-6)
 
 
-def test_examples_with_absent_features_count_as_nulls(
-    learner: Learner, loaded: tf.Module
-) -> None:
+def test_examples_with_absent_features_count_as_nulls(learner: Learner, loaded: tf.Module) -> None:
     examples = [
         example(**{"user_id": ["u1"], "hour": ["1"], "price": [1.5], "age": [18.0],
                    "tags": ["a", "b", "c", "d"], "path": ["/x/y//z"],
