@@ -1,5 +1,9 @@
 """The shapes that the parts of a learner hand to each other.
 
+Any part of a recipe may have ``columns``, a tuple of names of side columns that a batch must carry
+(``ctr.data.side`` knows where they come from), and ``whole_queries = True`` to ask for batches
+that never cut a query.
+
 ``B`` examples, ``S`` id slots, ``F`` features, ``M`` numeric features, ``T`` tasks (labels),
 ``D`` embedding columns.
 """
@@ -22,7 +26,9 @@ class Batch(NamedTuple):
         numeric: float32[B, M], raw values; NaN means missing.
         labels: float32[B, T] in {0, 1}; -1 means unknown, such a label teaches nothing.
         weights: float32[B], importance; 0 marks padding.
-        side: Further columns for losses and reports; never seen by a model.
+        side: Further columns for losses and reports, those that the recipe's parts ask for by
+            their ``columns``; never seen by a model.
+        seen: int64 scalar, examples of the stream before this batch; what schedules follow.
     """
 
     ids: tf.Tensor
@@ -30,6 +36,7 @@ class Batch(NamedTuple):
     labels: tf.Tensor
     weights: tf.Tensor
     side: Mapping[str, tf.Tensor]
+    seen: tf.Tensor
 
 
 class Rows(NamedTuple):
@@ -53,6 +60,7 @@ class Features(NamedTuple):
         numeric: float32[B, M], log-mapped, standardized; 0 where missing.
         ids: int32[B, S].
         rows: The table rows before pooling.
+        seen: int64 scalar, examples learned before this batch.
     """
 
     vectors: tf.Tensor
@@ -60,6 +68,7 @@ class Features(NamedTuple):
     numeric: tf.Tensor
     ids: tf.Tensor
     rows: Rows
+    seen: tf.Tensor
 
 
 class Forward(NamedTuple):

@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from ctr.data.manifest import file_sha256, sync
-from ctr.errors import CheckpointError
+from ctr.errors import CheckpointError, ConfigError
 
 log = logging.getLogger(__name__)
 
@@ -49,10 +49,15 @@ class CheckpointStore:
 
     Args:
         folder: Where they live; created on the first save.
-        keep: How many of the newest are kept.
+        keep: How many of the newest are kept, at least 1.
+
+    Raises:
+        ConfigError: ``keep`` is out of its range.
     """
 
     def __init__(self, folder: Path, keep: int = 3) -> None:
+        if keep < 1:
+            raise ConfigError(f"at least 1 checkpoint must be kept, received {keep}.")
         self.folder = folder
         self.keep = keep
 
@@ -63,7 +68,12 @@ class CheckpointStore:
         arrays: Mapping[str, np.ndarray],
         extra: Mapping[str, Any],
     ) -> Path:
-        """Writes a checkpoint; a crash at any moment leaves the older ones as they were."""
+        """Writes a checkpoint; a crash at any moment leaves the older ones as they were.
+
+        Raises:
+            CheckpointError: TensorFlow cannot write the variables.
+            OSError: another file cannot be written.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         final = self.folder / f"{PREFIX}{examples:015d}"
         # A run has one writer. Only it may clean up: readers such as an export run beside it.
@@ -71,19 +81,29 @@ class CheckpointStore:
             shutil.rmtree(stale, ignore_errors=True)
         partial = self.folder / f".partial-{os.getpid()}"
         partial.mkdir()
-        tf.train.Checkpoint(learner=learner).write(str(partial / "variables"))
-        np.savez(partial / "metrics.npz", **arrays)
-        files = {path.name: file_sha256(path) for path in sorted(partial.iterdir())}
-        meta = {"examples": examples, "files": files, "extra": dict(extra)}
-        (partial / META).write_text(json.dumps(meta, indent=1))
-        for path in partial.iterdir():
-            sync(path)
+        try:
+            _write(partial, learner, examples, arrays, extra)
+        except tf.errors.OpError as error:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise CheckpointError(
+                f"checkpoint {final} cannot be written: {str(error).splitlines()[0]}. Those "
+                "before it are intact. Make room and run the same command again: it goes on "
+                "from the newest."
+            ) from None
+        except OSError:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
         if final.exists():
             shutil.rmtree(final)
         partial.rename(final)
         sync(self.folder)
-        for old in self.paths()[: -self.keep]:
-            shutil.rmtree(old)
+        # A run only goes forward, so a newer one was passed over as damaged; left in place it
+        # would count as one of the newest.
+        older, newer = [], []
+        for path in self.paths():
+            (older if path <= final else newer).append(path)
+        for path in [*older[: -self.keep], *newer]:
+            shutil.rmtree(path)
         return final
 
     def paths(self) -> list[Path]:
@@ -91,13 +111,43 @@ class CheckpointStore:
         return sorted(self.folder.glob(f"{PREFIX}*")) if self.folder.is_dir() else []
 
     def latest(self) -> Saved | None:
-        """Returns the newest undamaged checkpoint; damaged ones are passed over with a warning."""
-        for path in reversed(self.paths()):
+        """Returns the newest undamaged checkpoint, or None where none was ever finished.
+
+        Damaged ones are passed over with a warning.
+
+        Raises:
+            CheckpointError: there are checkpoints, all of them damaged.
+        """
+        paths = self.paths()
+        for path in reversed(paths):
             try:
                 return read(path)
             except CheckpointError as error:
                 log.warning("%s Falling back to the checkpoint before it.", error)
+        if paths:
+            raise CheckpointError(
+                f"{self.folder} has no undamaged checkpoint: all {len(paths)} are damaged. "
+                "Restore one from a backup, or train into a new --run folder."
+            )
         return None
+
+
+def _write(
+    folder: Path,
+    learner: tf.Module,
+    examples: int,
+    arrays: Mapping[str, np.ndarray],
+    extra: Mapping[str, Any],
+) -> None:
+    tf.train.Checkpoint(learner=learner).write(str(folder / "variables"))
+    # Opened here, because NumPy would swallow what a full disk says when it closes the file.
+    with (folder / "metrics.npz").open("wb") as stream:
+        np.savez(stream, **arrays)
+    files = {path.name: file_sha256(path) for path in sorted(folder.iterdir())}
+    meta = {"examples": examples, "files": files, "extra": dict(extra)}
+    (folder / META).write_text(json.dumps(meta, indent=1))
+    for path in folder.iterdir():
+        sync(path)
 
 
 def read(path: Path) -> Saved:
@@ -109,8 +159,8 @@ def read(path: Path) -> Saved:
     try:
         meta = json.loads((path / META).read_text())
         files, examples, extra = meta["files"], meta["examples"], meta["extra"]
-    except (OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"checkpoint {path}: {META} cannot be read ({error}).") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"checkpoint {path}: {META} cannot be read ({error!r}).") from None
     for name, digest in files.items():
         if not (path / name).is_file() or file_sha256(path / name) != digest:
             raise CheckpointError(f"checkpoint {path}: {name} is missing or damaged.")

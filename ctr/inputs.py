@@ -72,7 +72,9 @@ class Standardizer(tf.Module):
         return tf.where(self._log, log, numeric)
 
 
-def features(layout: Layout, ids: tf.Tensor, rows: Rows, numeric: tf.Tensor) -> Features:
+def features(
+    layout: Layout, ids: tf.Tensor, rows: Rows, numeric: tf.Tensor, seen: tf.Tensor
+) -> Features:
     """Assembles what a model sees from ids, looked-up rows and standardized numerics."""
     vectors, linear = (pool(layout, ids, part) for part in rows)
-    return Features(vectors, linear, numeric, ids, rows)
+    return Features(vectors, linear, numeric, ids, rows, seen)

@@ -2,40 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from ctr.api import Batch, Forward
-from ctr.compiler import materialized
+from ctr.api import Batch, Features, Forward
+from ctr.data.examples import Chunk
+from ctr.data.side import check_side, side_dtype
 from ctr.encoding import Encoder
 from ctr.errors import ConfigError, nearest
 from ctr.inputs import Standardizer, features
-from ctr.recipe import Recipe
+from ctr.recipe import Recipe, parts, side_columns
 from ctr.schema import Schema
 from ctr.table import Table
 from ctr.update import Trace
 
-#: Examples per compiled launch: enough to hide the cost of a call (measured: 4,096).
-LAUNCH_EXAMPLES = 4096
-
-
-class Chunk(NamedTuple):
-    """``K`` batches in one set of arrays, the unit that is fed to a launch.
-
-    Attributes:
-        ids: int32[K, B, S].
-        numeric: float32[K, B, M]; NaN means missing.
-        labels: float32[K, B, T] in {0, 1}; -1 means unknown.
-        weights: float32[K, B]; 0 marks padding.
-    """
-
-    ids: np.ndarray
-    numeric: np.ndarray
-    labels: np.ndarray
-    weights: np.ndarray
+#: Examples per compiled launch: enough to hide the cost of a call (at 4,096 it is still 8 %).
+LAUNCH_EXAMPLES = 16_384
+#: Small batches cost more each, so that fewer of them hide a call; a short stream is padded less.
+LAUNCH_BATCHES = 64
 
 
 class Learner(tf.Module):
@@ -80,9 +67,13 @@ class Learner(tf.Module):
         self.standardizer = Standardizer(layout)
         self.calibrator = recipe.calibrator.build(layout, schema.slices, n_tasks)
         self._probes = list(recipe.probes)
+        self.side = side_columns(recipe)
+        self.whole_queries = any(getattr(part, "whole_queries", False) for part in parts(recipe))
+        check_side([*self.side, *(["query"] if self.whole_queries else [])], schema)
+        self.examples = tf.Variable(tf.zeros([], tf.int64), name="examples")
         self._forward(*self._blank(1), training=False)  # creates lazily built variables
         self.update = recipe.update.build(self.model, self.table, recipe.optimizer)
-        self.n_batches = max(1, LAUNCH_EXAMPLES // recipe.batch_size)
+        self.n_batches = max(1, min(LAUNCH_BATCHES, LAUNCH_EXAMPLES // recipe.batch_size))
         self._launch = tf.function(
             self._learn_chunk, input_signature=self._chunk_spec(), jit_compile=True
         )
@@ -105,7 +96,9 @@ class Learner(tf.Module):
         Returns:
             float32[K, B, T], calibrated probabilities, each made before its batch was learned.
         """
-        return self._launch(*(tf.constant(part) for part in chunk)).numpy()
+        arrays = (tf.constant(part) for part in chunk[:4])
+        side = {name: tf.constant(chunk.side[name]) for name in self.side}
+        return self._launch(*arrays, side).numpy()
 
     def predict(self, ids: np.ndarray, numeric: np.ndarray) -> np.ndarray:
         """Returns calibrated probabilities float32[N, T] for ids int32[N, S] and raw numerics."""
@@ -126,7 +119,7 @@ class Learner(tf.Module):
         layout = self.encoder.layout
         return tf.zeros([size, layout.n_slots], tf.int32), tf.zeros([size, len(layout.numeric)])
 
-    def _chunk_spec(self) -> list[tf.TensorSpec]:
+    def _chunk_spec(self) -> list[Any]:
         k, b = self.chunk_shape
         layout = self.encoder.layout
         return [
@@ -134,26 +127,25 @@ class Learner(tf.Module):
             tf.TensorSpec([k, b, len(layout.numeric)], tf.float32),
             tf.TensorSpec([k, b, len(self.labels)], tf.float32),
             tf.TensorSpec([k, b], tf.float32),
+            {name: tf.TensorSpec([k, b], side_dtype(name)) for name in self.side},
         ]
 
     def _forward(
         self, ids: tf.Tensor, numeric: tf.Tensor, training: bool, tape: tf.GradientTape | None = None
-    ) -> tuple[tf.Tensor, tf.Tensor, Forward, object]:
+    ) -> tuple[tf.Tensor, tf.Tensor, Forward, Features]:
         for transform in self._transforms:
             ids, numeric = transform(ids, numeric)
-        if tape is None:
-            rows = self.table.lookup(ids)
-        else:
-            with tape.stop_recording():
-                rows = materialized(self.table.lookup(ids))
+        rows = self.table.lookup(ids)
+        if tape is not None:
             tape.watch(rows)
-        seen = features(self.layout, ids, rows, self.standardizer(numeric))
-        return ids, numeric, self.model(seen, training), seen
+        scaled = self.standardizer(numeric)
+        inputs = features(self.layout, ids, rows, scaled, self.examples.read_value())
+        return ids, numeric, self.model(inputs, training), inputs
 
     def _learn_batch(self, batch: Batch) -> tf.Tensor:
         trained = self.recipe.sampler(batch)
         with tf.GradientTape() as tape:
-            ids, numeric, forward, seen = self._forward(batch.ids, batch.numeric, True, tape)
+            ids, numeric, forward, inputs = self._forward(batch.ids, batch.numeric, True, tape)
             trained = trained._replace(ids=ids, numeric=numeric)
             # The loss is taken on what is served, so model and calibrator follow one residual
             # and cannot both correct the same error.
@@ -164,17 +156,25 @@ class Learner(tf.Module):
             probe.observe(forward, trained)
         # The prediction must be read before any assignment below, which automatic control
         # dependencies guarantee: they keep reads and writes of a variable in program order.
-        self.update(Trace(tape, trained, seen, calibrated, losses))
+        self.update(Trace(tape, trained, inputs, calibrated, losses))
         self.calibrator.learn(forward.logits, trained)
         self.standardizer.observe(numeric, batch.weights)
+        self.examples.assign_add(tf.math.count_nonzero(batch.weights))
         return probs
 
     def _learn_chunk(
-        self, ids: tf.Tensor, numeric: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor
+        self,
+        ids: tf.Tensor,
+        numeric: tf.Tensor,
+        labels: tf.Tensor,
+        weights: tf.Tensor,
+        side: Mapping[str, tf.Tensor],
     ) -> tf.Tensor:
         k, b = self.chunk_shape
         out = tf.TensorArray(tf.float32, size=k, element_shape=[b, len(self.labels)])
         for i in tf.range(k):
-            batch = Batch(ids[i], numeric[i], labels[i], weights[i], {})
+            beside = {name: values[i] for name, values in side.items()}
+            seen = self.examples.read_value()
+            batch = Batch(ids[i], numeric[i], labels[i], weights[i], beside, seen)
             out = out.write(i, self._learn_batch(batch))
         return out.stack()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 from ctr.api import Calibrator, FeatureTransform, Loss, ModelConfig, Probe, Sampler
 from ctr.calibration import SliceBias
@@ -50,6 +51,17 @@ class Recipe:
                 f"batch_size must be at least 1 and table_rows at least 2, received "
                 f"{self.batch_size} and {self.table_rows}."
             )
+
+
+def parts(recipe: Recipe) -> list[Any]:
+    """Returns every part of a recipe that may ask for something by an attribute."""
+    slots = [getattr(recipe, f.name) for f in fields(recipe)]
+    return [part for slot in slots for part in (slot if isinstance(slot, tuple) else (slot,))]
+
+
+def side_columns(recipe: Recipe) -> tuple[str, ...]:
+    """Returns the side columns that the parts of a recipe ask for by their ``columns``."""
+    return tuple(sorted({c for part in parts(recipe) for c in getattr(part, "columns", ())}))
 
 
 _MODELS = {"lr": Linear, "wide_dcn": WideDcn, "dlrm": Dlrm, "mlp": Mlp}

@@ -8,7 +8,6 @@ from typing import NamedTuple, Protocol
 import tensorflow as tf
 
 from ctr.api import Batch, Features, Forward, Model
-from ctr.compiler import materialized
 from ctr.optimizers import Optimizers
 from ctr.table import Table
 
@@ -88,4 +87,4 @@ class GradientState(tf.Module):
             part = [g / size for g in gradients[at : at + len(variables)]]
             state.apply(part)
             at += len(variables)
-        self._table.update(trace.features.ids, trace.features.rows, materialized(rows))
+        self._table.update(trace.features.ids, trace.features.rows, rows)

@@ -180,8 +180,9 @@ def _translate(error: Exception, data_dir: Path) -> Exception:
 
 def _disk_error(data_dir: Path, reason: str) -> StreamError:
     return StreamError(
-        f"cannot write below {data_dir}: {reason}. No manifest was written. Free space or rights "
-        "there, or choose another --output, and run again."
+        f"a file could not be read, or not be written below {data_dir}: "
+        f"{pipeline.without_step(reason)}. Nothing was committed. Free space or give rights, or "
+        "choose another --output, and run again."
     )
 
 

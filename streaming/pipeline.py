@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.pvalue import AsList, AsSingleton
 
 from ctr.data.manifest import Shard, write_atomically
+from ctr.errors import CtrError
 from streaming.arrow_coder import register
 from streaming.dedup_join import ResolveKeys
 from streaming.inputs import Piece
@@ -188,7 +191,8 @@ def run(
     options = pipeline_options(list(runner_options))
     root = beam.Pipeline(options=options)
     build(root, pieces, reading, places, n_partitions, shard_rows)
-    root.run().wait_until_finish()
+    with _own_errors():
+        root.run().wait_until_finish()
     result = json.loads(places.result.read_text())
     return Counter(result["counts"]), [Shard(**shard) for shard in result["shards"]]
 
@@ -213,8 +217,30 @@ def _switch_off_state_cache() -> None:
     worker_handlers.STATE_CACHE_SIZE_MB = 0
 
 
+@contextmanager
+def _own_errors() -> Iterator[None]:
+    """Lets our errors out of a local runner as they were raised, without its log of them."""
+    logger = logging.getLogger("apache_beam.runners.common")
+    logger.addFilter(_is_foreign)
+    try:
+        yield
+    except CtrError as error:
+        raise type(error)(without_step(str(error))) from None
+    finally:
+        logger.removeFilter(_is_foreign)
+
+
+def _is_foreign(record: logging.LogRecord) -> bool:
+    return not (record.exc_info and isinstance(record.exc_info[1], CtrError | OSError))
+
+
+def without_step(message: str) -> str:
+    """Cuts off what Beam appends to the message of an error inside a step."""
+    return message.partition(" [while running")[0]
+
+
 def failures(error: BaseException) -> Iterator[tuple[str, str]]:
     """Yields ``(error class, message)`` of our own errors inside what a runner raised."""
     for name in ("SchemaError", "StreamError"):
         for found in str(error).split(f"ctr.errors.{name}: ")[1:]:
-            yield name, found.split("\n")[0].split(" [while running")[0]
+            yield name, without_step(found.split("\n")[0])

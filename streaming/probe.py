@@ -13,6 +13,8 @@ from streaming.stage import Reading
 from streaming.validate import validate_events, validate_impressions
 
 _PROBE_BYTES = 1 << 16
+#: JSON leaves out what is empty: a longer look, before a key counts as missing.
+_PROBE_JSON_BYTES = 1 << 22
 
 
 def probe(files: list[InputFile], reading: Reading) -> None:
@@ -33,13 +35,14 @@ def probe(files: list[InputFile], reading: Reading) -> None:
 
 def _first_block(file: InputFile, reading: Reading) -> Iterator[RawBlock]:
     span = None
+    size = _PROBE_JSON_BYTES if file.format == "jsonl" else _PROBE_BYTES
     if file.format != "parquet" and not file.compression:
         with open(file.path, "rb") as stream:
-            head = stream.read(_PROBE_BYTES)
+            head = stream.read(size)
         stop = head.rfind(b"\n") + 1 or len(head)
         if not reading.source.newlines_in_values:
             span = Span(0, stop, 0)
-    small = replace(reading, piece_bytes=_PROBE_BYTES)
+    small = replace(reading, piece_bytes=size, strict=True)
     piece = Piece(0, file, span, (0, 1), 0, 0)
     try:
         for block in small.blocks(piece):

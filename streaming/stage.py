@@ -21,7 +21,7 @@ from apache_beam.pvalue import TaggedOutput
 from numpy.typing import NDArray
 
 from ctr.schema import Schema
-from streaming.adapter import reshape
+from streaming.adapter import add_columns, reshape
 from streaming.dedup_join import IMPRESSION, key_batches
 from streaming.files import replace_file
 from streaming.formats.block import BadRow, RawBlock
@@ -29,7 +29,7 @@ from streaming.inputs import IMPRESSIONS, Piece, read_blocks
 from streaming.lookup import SideTable
 from streaming.source import Source, raw_columns
 from streaming.spill import Spilled, spill
-from streaming.validate import validate_events, validate_impressions
+from streaming.validate import event_columns, validate_events, validate_impressions
 
 #: A piece of a compressed file becomes several parts; this many fit below the next piece.
 PARTS_PER_PIECE = 1 << 20
@@ -68,12 +68,14 @@ class Reading:
         source: How the log is read.
         tables: Side tables to join.
         piece_bytes: Aimed size of a block of text.
+        strict: True takes a key that no JSON line of a block has for a missing column.
     """
 
     schema: Schema
     source: Source
     tables: tuple[SideTable, ...]
     piece_bytes: int
+    strict: bool = False
 
     @cached_property
     def wanted(self) -> tuple[str, ...]:
@@ -89,13 +91,22 @@ class Reading:
     def blocks(self, piece: Piece) -> Iterator[RawBlock]:
         """Yields the raw rows of a piece, reshaped, with the columns of the side tables."""
         if piece.file.role != IMPRESSIONS:
-            yield from read_blocks(piece, self.source, (), self.piece_bytes)
+            wanted = event_columns(self.source.events[piece.file.role], self.schema, self.source)
+            yield from read_blocks(piece, self.source, wanted, self.piece_bytes)
             return
         for block in read_blocks(piece, self.source, self.wanted, self.piece_bytes):
+            if piece.file.format == "jsonl" and not self.strict:
+                block = _with_absent(block, self.wanted)
             block = reshape(block, self.source.adapter)
             for table in self.tables:
                 block = table.join(block)
             yield block
+
+
+def _with_absent(block: RawBlock, wanted: tuple[str, ...]) -> RawBlock:
+    """Adds null columns for keys that no line of a block of JSON has."""
+    nothing = pa.nulls(block.table.num_rows)
+    return add_columns(block, {name: nothing for name in wanted if not block.has(name)})
 
 
 class StagePiece(beam.DoFn):

@@ -108,6 +108,12 @@ def validate_impressions(block: RawBlock, schema: Schema, source: Source) -> Val
     return Valid(batch, times, keys, rejects.rows(block), counts)
 
 
+def event_columns(event: Events, schema: Schema, source: Source) -> tuple[str, str]:
+    """Returns the raw columns of an event log: the impression's id and the event's time."""
+    time_column = event.time_column or schema.columns["event_time"][0]
+    return event.id_column or join_column(schema, source), time_column
+
+
 def validate_events(
     block: RawBlock, event: Events, schema: Schema, source: Source
 ) -> tuple[pa.Array, NDArray[np.int64], list[BadRow]]:
@@ -118,10 +124,9 @@ def validate_events(
     """
     rejects = Rejects(block.table.num_rows)
     what = f"events of {event.label!r}"
-    name = event.id_column or join_column(schema, source)
+    name, column = event_columns(event, schema, source)
     ids = to_strings(block.column(name, what), f"{what} in {block.file}, column {name!r}")
     rejects.add(_empty(ids), f"{what}: no impression id")
-    column = event.time_column or schema.columns["event_time"][0]
     times, bad = to_times(
         block.column(column, what),
         event.event_time or source.event_time,

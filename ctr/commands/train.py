@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
+
+from ctr.option_types import non_negative_float, non_negative_int, positive_int
 
 HELP = "learn from ingested data in one pass; run it again to resume"
 
@@ -15,24 +18,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run", type=Path, required=True, help="run folder, new or to resume",
                         dest="run_dir")
     parser.add_argument("--recipe", default="wide_dcn", help="lr, wide_dcn (default), dlrm or mlp")
-    parser.add_argument("--seed", type=int, default=0, help="decides every initial value")
+    parser.add_argument("--seed", type=non_negative_int, default=0,
+                        help="decides every initial value")
     parser.add_argument("--labels", default="", metavar="A,B",
                         help="labels to learn together; default: the schema's first")
-    parser.add_argument("--batch-size", type=int, help="examples that share one set of weights")
+    parser.add_argument("--batch-size", type=positive_int, metavar="N",
+                        help="examples that share one set of weights")
     parser.add_argument("--set", action="append", default=[], metavar="A.B=VALUE", dest="settings",
                         help="change a field of the recipe, e.g. model.dim=32; repeatable")
-    parser.add_argument("--window-s", type=float, default=0.0,
+    parser.add_argument("--window-s", type=non_negative_float, default=0.0,
                         help="metric window in seconds of event time (default: chosen from data)")
-    parser.add_argument("--allowed-lateness-s", type=float, default=0.0,
+    parser.add_argument("--allowed-lateness-s", type=non_negative_float, default=0.0,
                         help="how far event time may go back between rows (default: 0)")
     parser.add_argument("--warm-start", default="", metavar="CHECKPOINT",
                         help="start from these weights, with new metrics")
-    parser.add_argument("--checkpoint-every", type=int, default=0, metavar="EXAMPLES",
+    parser.add_argument("--checkpoint-every", type=positive_int, metavar="EXAMPLES",
                         help="examples between checkpoints (default: one a minute)")
-    parser.add_argument("--keep-checkpoints", type=int, default=3, metavar="N")
+    parser.add_argument("--keep-checkpoints", type=positive_int, default=3, metavar="N",
+                        help="checkpoints kept (default: 3)")
     parser.add_argument("--save-predictions", action="store_true",
                         help="also write RUN/predictions.parquet")
-    parser.add_argument("--threads", type=int, default=0,
+    parser.add_argument("--threads", type=positive_int, default=0,
                         help="threads inside one operation (default: all cores)")
 
 
@@ -41,6 +47,20 @@ def run(args: argparse.Namespace) -> int:
     from ctr.quiet import start_quietly
 
     start_quietly(args.threads)
+    from ctr.training.disk import explain
+
+    try:
+        report = _train(args)
+    except OSError as error:
+        raise explain(error, args.run_dir) from error
+    lifetime = report["metrics"]["lifetime"]
+    shown = ("log_loss", "normalized_entropy", "auc", "per_query_auc", "calibration")
+    headline = {name: lifetime.get(name) for name in shown}
+    print(json.dumps({"run": str(args.run_dir), "examples": report["examples"], **headline}))
+    return 0
+
+
+def _train(args: argparse.Namespace) -> dict[str, Any]:
     from ctr.config import override
     from ctr.recipe import named_recipe
     from ctr.training import RunConfig, Trainer, train_and_report
@@ -54,16 +74,11 @@ def run(args: argparse.Namespace) -> int:
         seed=args.seed,
         labels=tuple(name for name in args.labels.split(",") if name),
         window_s=args.window_s,
-        allowed_lateness_s=args.allowed_lateness_s,
-        warm_start=args.warm_start,
+        # Part of the run's identity, so one checkpoint must have one name.
+        warm_start=str(Path(args.warm_start).resolve()) if args.warm_start else "",
     )
     trainer = Trainer(
-        args.data, args.run_dir, config, args.checkpoint_every, args.keep_checkpoints,
-        args.save_predictions,
+        args.data, args.run_dir, config, args.checkpoint_every or 0, args.keep_checkpoints,
+        args.save_predictions, args.allowed_lateness_s,
     )  # fmt: skip
-    report = train_and_report(trainer)
-    lifetime = report["metrics"]["lifetime"]
-    shown = ("log_loss", "normalized_entropy", "auc", "per_query_auc", "calibration")
-    headline = {name: lifetime.get(name) for name in shown}
-    print(json.dumps({"run": str(args.run_dir), "examples": report["examples"], **headline}))
-    return 0
+    return train_and_report(trainer)

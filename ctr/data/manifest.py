@@ -86,16 +86,24 @@ def load(data_dir: str | Path) -> tuple[Schema, tuple[Shard, ...]]:
     """Reads a data folder's schema and committed shards, in stream order.
 
     Raises:
-        StreamError: there is no manifest, or a line of it is damaged or out of sequence.
+        StreamError: there is no manifest or schema, or a part is damaged or out of sequence.
     """
     data_dir = Path(data_dir)
     if not (data_dir / MANIFEST).is_file():
         raise StreamError(
             f"{data_dir} holds no {MANIFEST}. Point --data at a folder written by `octr ingest`."
         )
-    schema = schema_from_dict(json.loads((data_dir / SCHEMA).read_text()), str(data_dir / SCHEMA))
+    try:
+        table = json.loads((data_dir / SCHEMA).read_text(encoding="utf-8"))
+        lines = (data_dir / MANIFEST).read_text(encoding="utf-8").splitlines()
+    except (FileNotFoundError, ValueError) as error:
+        raise StreamError(
+            f"{data_dir}: {SCHEMA} or {MANIFEST} cannot be read ({error}). Restore it or ingest "
+            "again."
+        ) from None
+    schema = schema_from_dict(table, str(data_dir / SCHEMA))
     shards: list[Shard] = []
-    for number, line in enumerate((data_dir / MANIFEST).read_text().splitlines(), start=1):
+    for number, line in enumerate(lines, start=1):
         here = f"{data_dir / MANIFEST}, line {number}"
         try:
             shard = Shard(**json.loads(line))

@@ -7,83 +7,24 @@ rows of weight 0.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from ctr.data.examples import Block, Examples
 from ctr.data.manifest import Shard, file_sha256
+from ctr.data.packing import pack, whole_query_places
+from ctr.data.shard_check import check_footer, check_size, late, open_shard, read_group
+from ctr.data.side import check_side, shard_column, side_values
 from ctr.encoding import Encoder
 from ctr.errors import SchemaError, StreamError
 from ctr.hashing import fingerprint64
 from ctr.schema import Schema
-
-
-class Block(NamedTuple):
-    """Encoded rows, with what reports need beside them.
-
-    Attributes:
-        ids: int32[n, S].
-        numeric: float32[n, M]; NaN means missing.
-        labels: float32[n, T]; -1 means unknown.
-        weights: float32[n], importance divided by the sampling rate.
-        time_us: int64[n], event time.
-        query: uint64[n], hash of the query id, or None where the stream has none.
-        frame: The raw columns of example id and slices.
-    """
-
-    ids: NDArray[np.int32]
-    numeric: NDArray[np.float32]
-    labels: NDArray[np.float32]
-    weights: NDArray[np.float32]
-    time_us: NDArray[np.int64]
-    query: NDArray[np.uint64] | None
-    frame: pa.RecordBatch
-
-    def cut(self, start: int, stop: int) -> Block:
-        """Returns the rows ``start .. stop - 1`` without copying."""
-        arrays = [part if part is None else part[start:stop] for part in self[:-1]]
-        return Block(*arrays, self.frame.slice(start, stop - start))
-
-    def __len__(self) -> int:
-        raise TypeError("a Block has columns, not a length; use len(block.time_us)")
-
-
-@dataclass(frozen=True)
-class Examples:
-    """One chunk of the stream.
-
-    Attributes:
-        blocks: The rows, in order, as cut from the row groups they came from.
-        start: Examples of the stream before this chunk.
-        n_rows: Rows in this chunk.
-        counts: What the encoder counted since the chunk before.
-    """
-
-    blocks: tuple[Block, ...]
-    start: int
-    n_rows: int
-    counts: dict[str, int]
-
-    @property
-    def stop(self) -> int:
-        """Position after this chunk."""
-        return self.start + self.n_rows
-
-    def padded(self, name: str, shape: tuple[int, int]) -> NDArray[Any]:
-        """Returns a column as ``[K, B, ...]``; rows beyond the data are 0."""
-        parts = [getattr(block, name) for block in self.blocks]
-        missing = shape[0] * shape[1] - self.n_rows
-        if missing:
-            parts.append(np.zeros((missing, *parts[0].shape[1:]), parts[0].dtype))
-        joined = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        return np.ascontiguousarray(joined).reshape((*shape, *joined.shape[1:]))
 
 
 class ShardReader:
@@ -96,6 +37,12 @@ class ShardReader:
         encoder: Encoder of the learner.
         labels: Labels the learner wants, T of them.
         allowed_lateness_us: How far event time may fall back behind the newest row before.
+        side: Side columns that the recipe asks for.
+        whole_queries: Never let the border of a batch cut a query; places that the next query
+            does not fit in stay empty.
+
+    Raises:
+        SchemaError: the stream cannot carry a side column or has no queries.
     """
 
     def __init__(
@@ -106,7 +53,11 @@ class ShardReader:
         encoder: Encoder,
         labels: Sequence[str],
         allowed_lateness_us: int = 0,
+        side: Sequence[str] = (),
+        whole_queries: bool = False,
     ) -> None:
+        check_side([*side, *(["query"] if whole_queries else [])], schema)
+        self._side, self._whole_queries = tuple(side), whole_queries
         self.data_dir = data_dir
         self.shards = tuple(shards)
         self._schema, self._encoder, self._labels = schema, encoder, tuple(labels)
@@ -123,96 +74,133 @@ class ShardReader:
 
         Raises:
             StreamError: a shard is missing, damaged, out of order or shorter than committed.
-            SchemaError: a shard lacks a column, or a label is not 0 or 1.
+            SchemaError: a column is missing or of a wrong type, or a label is not 0 or 1.
         """
-        size = shape[0] * shape[1]
-        pending: list[Block] = []
-        have = 0
-        position = start
         counts: Counter[str] = Counter()
-        for block in self._blocks(start, counts):
-            at, n = 0, len(block.time_us)
-            while at < n:
-                take = min(size - have, n - at)
-                pending.append(block.cut(at, at + take))
-                at, have = at + take, have + take
-                if have == size:
-                    yield Examples(tuple(pending), position, size, dict(counts))
-                    position, pending, have = position + size, [], 0
-                    counts.clear()
-        if have:
-            yield Examples(tuple(pending), position, have, dict(counts))
+        # What the encoder counts in a row group belongs to the chunk of the group's first row,
+        # so that it counts once wherever a run is interrupted.
+        encoded: deque[tuple[int, dict[str, int]]] = deque()
+        cut = whole_query_places if self._whole_queries else None
+        position = start
+        for blocks, places in pack(self._blocks(start, encoded), shape, cut, counts):
+            n = sum(len(block.time_us) for block in blocks)
+            while encoded and encoded[0][0] < position + n:
+                counts.update(encoded.popleft()[1])
+            yield Examples(tuple(blocks), position, n, dict(counts), places)
+            position += n
+            counts.clear()
 
-    def _blocks(self, start: int, counts: Counter[str]) -> Iterator[Block]:
+    def check(self, start: int = 0) -> None:
+        """Checks the shards from position ``start`` on, so that a long run need not fail late.
+
+        Only sizes and footers are read; checksums and values are checked as the rows go by.
+
+        Raises:
+            StreamError: a shard is missing, cut, unreadable, or older than one before it.
+            SchemaError: a shard lacks a column, or one has a type that cannot be used.
+        """
+        before, newest = 0, int(np.iinfo(np.int64).min)
+        for shard in self.shards:
+            path = self.data_dir / shard.file
+            if shard.n_rows:
+                if shard.min_time_us < newest - self._lateness:
+                    raise late(f"{path}", newest - shard.min_time_us, self._lateness)
+                newest = max(newest, shard.max_time_us)
+            if before + shard.n_rows > start:
+                check_size(path, shard)
+                with open_shard(path) as file:
+                    self._check_footer(file, path, shard)
+            before += shard.n_rows
+
+    def _check_footer(self, file: pq.ParquetFile, path: Path, shard: Shard) -> None:
+        columns, labels = self._columns(), self._labels
+        check_footer(file, path, shard, columns, self._schema, self._encoder, labels)
+
+    def _blocks(self, start: int, encoded: deque[tuple[int, dict[str, int]]]) -> Iterator[Block]:
+        """Yields blocks from ``start`` on; notes what was counted, by position of the row group."""
         before = 0
         for shard in self.shards:
             if before + shard.n_rows > start:
-                yield from self._shard_blocks(shard, max(0, start - before), counts)
+                for row, block, counts in self._shard_blocks(shard, max(0, start - before)):
+                    if before + row >= start:
+                        encoded.append((before + row, counts))
+                    yield block
             else:
                 self._newest = max(self._newest, shard.max_time_us)
             before += shard.n_rows
 
-    def _shard_blocks(self, shard: Shard, skip: int, counts: Counter[str]) -> Iterator[Block]:
+    def _shard_blocks(
+        self, shard: Shard, skip: int
+    ) -> Iterator[tuple[int, Block, dict[str, int]]]:
+        """Yields the first row of a row group, its rows from ``skip`` on and its counts."""
         path = self.data_dir / shard.file
         verify(path, shard)
         wanted = self._columns()
-        with pq.ParquetFile(path) as probe:
-            names = probe.schema_arrow.names
-            strings = [
-                name for name in wanted
-                if name in names and pa.types.is_string(probe.schema_arrow.field(name).type)
-            ]  # fmt: skip
-        for name in wanted:
-            if name not in names:
-                raise SchemaError(
-                    f"{path}: column {name!r} is missing; the shard has {', '.join(names)}. "
-                    "Ingest again with the present schema."
-                )
+        with open_shard(path) as probe:
+            self._check_footer(probe, path, shard)
+            fields = probe.schema_arrow
+        strings = [name for name in wanted if pa.types.is_string(fields.field(name).type)]
         row = 0
-        with pq.ParquetFile(path, read_dictionary=strings, memory_map=True) as file:
+        with open_shard(path, strings) as file:
             for group in range(file.num_row_groups):
                 n = file.metadata.row_group(group).num_rows
                 if row + n > skip:
-                    table = file.read_row_group(group, columns=wanted, use_threads=False)
-                    batch = table.combine_chunks().to_batches()[0]
-                    cut = max(0, skip - row)
-                    yield self._block(batch.slice(cut), path, row + cut, counts)
+                    # Encoded as a whole even if its first rows are skipped: see ``chunks``.
+                    block, counts = self._block(read_group(file, path, group, wanted), path, row)
+                    yield row, block.cut(max(0, skip - row), n), counts
+                else:
+                    self._pass_over(file, path, group)
                 row += n
 
     def _columns(self) -> list[str]:
+        """Columns that are read, without repeats."""
         names = ["example_id", "event_time", *self._encoder.columns, *self._labels]
         names += [c for c in ("query_id", "weight", "sampling_rate") if self._schema.has(c)]
-        return list(dict.fromkeys([*names, *self._schema.slices]))
+        names += [*self._schema.slices, *map(shard_column, self._side)]
+        return list(dict.fromkeys(names))
 
-    def _block(self, batch: pa.RecordBatch, path: Path, row: int, counts: Counter[str]) -> Block:
+    def _pass_over(self, file: pq.ParquetFile, path: Path, group: int) -> None:
+        """Notes the newest event time of rows that were learned before."""
+        if file.metadata.row_group(group).num_rows:
+            batch = read_group(file, path, group, ["event_time"])
+            times = batch.column(0).cast(pa.int64()).to_numpy(zero_copy_only=False)
+            self._newest = max(self._newest, int(times.max()))
+
+    def _block(
+        self, batch: pa.RecordBatch, path: Path, row: int
+    ) -> tuple[Block, dict[str, int]]:
         encoded = self._encoder.encode(batch, source=str(path))
-        counts.update(encoded.counts)
-        time_us = batch.column("event_time").cast(pa.int64()).to_numpy(zero_copy_only=False)
+        times = batch.column("event_time")
+        if times.null_count:
+            at = int(np.flatnonzero(np.asarray(times.is_null()))[0])
+            raise StreamError(
+                f"{path}, row {row + at + 1:,}: event_time is null. Fix the writer, or ingest "
+                "again."
+            )
+        time_us = times.cast(pa.int64()).to_numpy(zero_copy_only=False)
         self._check_order(time_us, path, row)
         query = None
         if self._schema.has("query_id"):
             query = fingerprint64(batch.column("query_id"))
-        return Block(
+        block = Block(
             encoded.ids,
             encoded.numeric,
             np.column_stack([self._label(batch, name, path, row) for name in self._labels]),
             self._weights(batch, path, row),
             time_us,
             query,
+            {name: side_values(batch, name) for name in self._side},
             batch.select(["example_id", *self._schema.slices]),
         )
+        return block, encoded.counts
 
     def _check_order(self, time_us: NDArray[np.int64], path: Path, row: int) -> None:
         newest = np.maximum.accumulate(np.concatenate([[self._newest], time_us]))
-        late = np.flatnonzero(time_us < newest[:-1] - self._lateness)
-        if len(late):
-            at = late[0]
-            raise StreamError(
-                f"{path}, row {row + at + 1:,}: event time goes back by "
-                f"{(newest[at] - time_us[at]) / 1e6:,.6f} s, more than the allowed lateness of "
-                f"{self._lateness / 1e6:g} s. Ingest the log again (it sorts), or raise "
-                "--allowed-lateness."
-            )
+        behind = np.flatnonzero(time_us < newest[:-1] - self._lateness)
+        if len(behind):
+            at = behind[0]
+            by_us = int(newest[at] - time_us[at])
+            raise late(f"{path}, row {row + at + 1:,}", by_us, self._lateness)
         self._newest = int(newest[-1])
 
     def _label(
@@ -253,11 +241,9 @@ def verify(path: Path, shard: Shard) -> None:
     Raises:
         StreamError: it is missing, or its size or checksum differs.
     """
-    if not path.is_file():
-        raise StreamError(f"{path} is in the manifest but not on disk. Restore it or ingest again.")
-    size = path.stat().st_size
-    if size != shard.size_bytes or file_sha256(path) != shard.sha256:
+    check_size(path, shard)
+    if file_sha256(path) != shard.sha256:
         raise StreamError(
-            f"{path}: damaged or truncated: expected {shard.size_bytes:,} bytes with SHA-256 "
-            f"{shard.sha256[:12]}..., received {size:,} bytes. Restore it or ingest again."
+            f"{path}: damaged: its SHA-256 is not {shard.sha256[:12]}..., which was committed. "
+            "Restore it or ingest again."
         )

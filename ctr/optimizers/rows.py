@@ -12,8 +12,6 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from ctr.compiler import materialized
-
 
 @dataclass(frozen=True)
 class AdaGrad:
@@ -49,7 +47,7 @@ class _AdaGradRows(tf.Module):
     def apply(self, rows: tf.Tensor, values: tf.Tensor, gradients: tf.Tensor) -> None:
         del values
         self.accumulator.scatter_add(tf.IndexedSlices(gradients * gradients, rows))
-        total = materialized(tf.gather(self.accumulator, rows))
+        total = tf.gather(self.accumulator, rows)
         step = -self._rate * gradients * tf.math.rsqrt(total)
         self._weights.scatter_add(tf.IndexedSlices(step, rows))
 

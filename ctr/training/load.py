@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ctr.checkpoint import CheckpointStore, Saved, restore
-from ctr.config import content_hash, from_plain
-from ctr.errors import CheckpointError, ConfigError
+from ctr.config import from_plain
+from ctr.errors import CheckpointError
 from ctr.learner import Learner
 from ctr.metrics import ProgressiveMetrics
 from ctr.parts import known_parts
-from ctr.training.run import RUN, RunConfig, run_schema
+from ctr.training.run import CHECKPOINTS, RUN, RunConfig, run_record, run_schema
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ def load_run(path: Path) -> LoadedRun:
         ConfigError: this is no run folder, or its recipe has parts that are not installed.
         CheckpointError: ``run.json``, the schema or every checkpoint is missing or damaged.
     """
-    record = _record(path)
+    record = run_record(path)
     config: RunConfig = from_plain(
         record["config"], {**known_parts(), "RunConfig": RunConfig}, str(path / RUN)
     )
@@ -61,7 +60,7 @@ def load_run(path: Path) -> LoadedRun:
             f"{path} was trained with schema {record['schema']}, but its schema file has "
             f"{schema.fingerprint()}. It was edited; restore it, or train into a new folder."
         )
-    saved = CheckpointStore(path / "checkpoints").latest()
+    saved = CheckpointStore(path / CHECKPOINTS).latest()
     if saved is None:
         raise CheckpointError(
             f"{path} has no undamaged checkpoint. Run octr train with this --run folder first."
@@ -77,21 +76,3 @@ def saved_metrics(saved: Saved, label: str) -> ProgressiveMetrics:
     return ProgressiveMetrics.from_state(
         {k.removeprefix(prefix): v for k, v in saved.arrays.items() if k.startswith(prefix)}
     )
-
-
-def _record(path: Path) -> dict[str, Any]:
-    file = path / RUN
-    if not file.is_file():
-        raise ConfigError(f"{path} holds no {RUN}. Name a folder written by octr train.")
-    try:
-        record = json.loads(file.read_text())
-        content = {"config": record["config"], "schema": record["schema"]}
-        intact = content_hash(content) == record["id"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{file} is damaged ({error!r}). Train into a new folder.") from None
-    if not intact:
-        raise CheckpointError(
-            f"{file} no longer matches the id of its run, {record['id']}: it was edited. "
-            "Restore it, or train into a new folder."
-        )
-    return record

@@ -9,7 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from ctr.data.reader import Examples
+from ctr.data.examples import Examples
+from ctr.data.manifest import sync
+from ctr.errors import ConfigError
+from ctr.training.run import PREDICTIONS
 
 
 class PredictionLog:
@@ -19,18 +22,30 @@ class PredictionLog:
         run: The run folder.
         labels: Learned labels, T of them.
         start: Position the run (re)starts from; parts beyond it will be written again.
+
+    Raises:
+        ConfigError: predictions before ``start`` were not kept.
     """
 
     def __init__(self, run: Path, labels: tuple[str, ...], start: int) -> None:
-        self._folder = run / "predictions"
+        self._folder = run / PREDICTIONS
         self._final = run / "predictions.parquet"
         self._labels = labels
         self._start = self._stop = start
         self._tables: list[pa.Table] = []
         self._folder.mkdir(exist_ok=True)
-        for part in self._folder.iterdir():
-            if not part.name[0].isdigit() or int(part.name.split("-")[0]) >= start:
+        covered = 0
+        for part in sorted(self._folder.iterdir()):
+            if not part.name[0].isdigit() or _span(part)[0] >= start:
                 part.unlink()
+            elif _span(part)[0] == covered:
+                covered = _span(part)[1]
+        if covered != start:
+            raise ConfigError(
+                f"{self._folder} has no predictions of examples {covered:,} to {start:,}, which "
+                "were learned without --save-predictions. Leave that option out, or train into a "
+                "new --run folder."
+            )
 
     def add(self, examples: Examples, probs: NDArray[np.float32]) -> None:
         """Adds a chunk; ``probs`` is float32[n, T] in stream order."""
@@ -60,8 +75,16 @@ class PredictionLog:
         part = self._folder / f"{self._start:015d}-{self._stop:015d}.parquet"
         temporary = part.with_name(f".{part.name}")
         pq.write_table(pa.concat_tables(self._tables), temporary, compression="zstd")
+        sync(temporary)
         temporary.replace(part)
         self._start, self._tables = self._stop, []
+
+    def finished(self) -> bool:
+        """True if ``predictions.parquet`` holds all predictions so far."""
+        if not self._final.is_file():
+            return False
+        n_rows: int = pq.read_metadata(self._final).num_rows
+        return n_rows == self._stop
 
     def finish(self) -> Path:
         """Joins all parts into ``predictions.parquet`` and returns its path."""
@@ -71,5 +94,11 @@ class PredictionLog:
         with pq.ParquetWriter(temporary, pq.read_schema(parts[0]), compression="zstd") as writer:
             for part in parts:
                 writer.write_table(pq.read_table(part))
+        sync(temporary)
         temporary.replace(self._final)
         return self._final
+
+
+def _span(part: Path) -> tuple[int, int]:
+    start, stop = part.stem.split("-")
+    return int(start), int(stop)

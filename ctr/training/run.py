@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import platform
+import shutil
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -11,12 +13,17 @@ from typing import Any
 
 from ctr import __version__
 from ctr.config import content_hash, to_plain
-from ctr.data.manifest import SCHEMA, Shard, write_atomically
+from ctr.data.manifest import MANIFEST, SCHEMA, Shard, write_atomically
 from ctr.errors import CheckpointError, ConfigError
 from ctr.recipe import Recipe
 from ctr.schema import Schema, schema_from_dict, schema_to_dict
+from ctr.training.lock import RunLock
+
+log = logging.getLogger(__name__)
 
 RUN = "run.json"
+CHECKPOINTS = "checkpoints"
+PREDICTIONS = "predictions"
 _PACKAGES = (
     "tensorflow", "tf_keras", "tensorflow-recommenders", "numpy", "pyarrow", "apache-beam"
 )  # fmt: skip
@@ -37,7 +44,6 @@ class RunConfig:
         seed: Decides every initial value.
         labels: Labels to learn; empty means the schema's first.
         window_s: Length of a metric window in seconds of event time; 0 chooses it from the data.
-        allowed_lateness_s: How far event time may fall back.
         warm_start: Checkpoint whose variables the run starts from; metrics start new.
     """
 
@@ -46,7 +52,6 @@ class RunConfig:
     seed: int = 0
     labels: tuple[str, ...] = ()
     window_s: float = 0.0
-    allowed_lateness_s: float = 0.0
     warm_start: str = ""
 
 
@@ -59,12 +64,14 @@ class RunFolder:
         id: Content hash of configuration and schema.
         window_us: Length of a metric window, microseconds.
         record: What ``run.json`` says.
+        lock: Held until the writer releases it or ends.
     """
 
     path: Path
     id: str
     window_us: int
     record: dict[str, Any] = field(repr=False)
+    lock: RunLock = field(repr=False)
 
 
 def open_run(
@@ -72,14 +79,20 @@ def open_run(
 ) -> RunFolder:
     """Creates a run folder, or opens one that was made with the same configuration.
 
+    A folder without a checkpoint has learned nothing that could be lost or mixed up, so it is
+    made anew with whatever is asked for now.
+
     Raises:
-        ConfigError: the folder belongs to a run with another configuration.
-        CheckpointError: it was trained with another schema.
+        ConfigError: the folder belongs to a run with another configuration, to another process
+            or to something else, or cannot be made.
+        CheckpointError: it was trained with another schema, or its files are damaged.
     """
+    _make_folder(path)
+    lock = RunLock(path)
     plain = {"config": to_plain(config), "schema": schema.fingerprint()}
     run_id = content_hash(plain)
-    if (path / RUN).is_file():
-        record = json.loads((path / RUN).read_text())
+    if any((path / CHECKPOINTS).glob("step-*")):
+        record = run_record(path)
         if record["schema"] != plain["schema"]:
             raise CheckpointError(
                 f"{path} was trained with schema {record['schema']}, but {data_dir} has schema "
@@ -93,8 +106,9 @@ def open_run(
                 "new --run folder, or the same options to resume."
             )
         _check_slices(path, schema, data_dir)
-        return RunFolder(path, run_id, record["window_us"], record)
-    path.mkdir(parents=True, exist_ok=True)
+        _compare_versions(path, record)
+        return RunFolder(path, run_id, record["window_us"], record, lock)
+    shutil.rmtree(path / PREDICTIONS, ignore_errors=True)
     # With its schema a run can be loaded wherever its data are by then; it goes first, so that
     # a folder with a run.json has both.
     text = json.dumps(schema_to_dict(schema), indent=1, sort_keys=True)
@@ -108,7 +122,31 @@ def open_run(
         "versions": versions(),
     }
     write_atomically(path / RUN, json.dumps(record, indent=1).encode())
-    return RunFolder(path, run_id, record["window_us"], record)
+    return RunFolder(path, run_id, record["window_us"], record, lock)
+
+
+def run_record(path: Path) -> dict[str, Any]:
+    """Reads ``run.json``.
+
+    Raises:
+        ConfigError: this is no run folder.
+        CheckpointError: the file is damaged or was edited.
+    """
+    file = path / RUN
+    if not file.is_file():
+        raise ConfigError(f"{path} holds no {RUN}. Name a folder written by octr train.")
+    try:
+        record: dict[str, Any] = json.loads(file.read_text())
+        content = {"config": record["config"], "schema": record["schema"]}
+        intact = content_hash(content) == record["id"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{file} is damaged ({error!r}). Train into a new folder.") from None
+    if not intact:
+        raise CheckpointError(
+            f"{file} no longer matches the id of its run, {record['id']}: it was edited. "
+            "Restore it, or train into a new folder."
+        )
+    return record
 
 
 def run_schema(path: Path) -> Schema:
@@ -135,6 +173,30 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def _make_folder(path: Path) -> None:
+    if path.exists() and not path.is_dir():
+        raise ConfigError(f"--run {path} is a file. Name a new folder, or the one of a run.")
+    if (path / MANIFEST).exists():
+        raise ConfigError(f"--run {path} is a folder of ingested data. Name another folder.")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"--run {path} cannot be made: {error.strerror}. Name a folder that can be written."
+        ) from None
+
+
+def _compare_versions(path: Path, record: dict[str, Any]) -> None:
+    """Warns where the same bits can no longer be promised."""
+    now, then = versions(), record["versions"]
+    changed = [f"{k} {v} -> {now.get(k)}" for k, v in then.items() if now.get(k) != v]
+    if changed:
+        log.warning(
+            "%s was begun with other versions (%s): it goes on, but numbers may differ in their "
+            "last digits from an uninterrupted run.", path, ", ".join(changed),
+        )  # fmt: skip
 
 
 def _check_slices(path: Path, schema: Schema, data_dir: Path) -> None:

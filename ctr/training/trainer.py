@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
 from collections import Counter
@@ -11,18 +12,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 from numpy.typing import NDArray
 
 from ctr.checkpoint import CheckpointStore, Saved, read, restore
 from ctr.data import manifest
+from ctr.data.examples import Examples
 from ctr.data.prefetch import prefetch
-from ctr.data.reader import Examples, ShardReader
-from ctr.errors import StreamError
-from ctr.learner import Chunk, Learner
+from ctr.data.reader import ShardReader
+from ctr.errors import CheckpointError, ConfigError, CtrError, StreamError
+from ctr.learner import Learner
 from ctr.metrics import ProgressiveMetrics
+from ctr.schema import Schema
 from ctr.training.load import saved_metrics
 from ctr.training.predictions import PredictionLog
-from ctr.training.run import RunConfig, RunFolder, open_run
+from ctr.training.run import CHECKPOINTS, RunConfig, RunFolder, open_run
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +61,7 @@ class Trainer:
         checkpoint_every: Examples between checkpoints; 0 makes one a minute.
         keep: Checkpoints kept.
         save_predictions: Also write ``predictions.parquet``.
+        allowed_lateness_s: How far event time may fall back; decides what is refused, no number.
 
     Raises:
         CtrError: the data, the configuration or the checkpoint cannot be used.
@@ -70,18 +75,25 @@ class Trainer:
         checkpoint_every: int = 0,
         keep: int = 3,
         save_predictions: bool = False,
+        allowed_lateness_s: float = 0.0,
     ) -> None:
         schema, shards = manifest.load(data_dir)
-        if not shards:
+        if not sum(shard.n_rows for shard in shards):
             raise StreamError(f"{data_dir} holds no examples. Ingest a log that has rows.")
         self.config = config
-        self.learner = Learner(config.recipe, schema, config.seed, config.labels)
-        self.run: RunFolder = open_run(run_dir, config, schema, shards, data_dir)
-        lateness_us = round(config.allowed_lateness_s * 1e6)
+        self._store = CheckpointStore(run_dir / CHECKPOINTS, keep)
+        self.learner = _build(config, schema)
+        lateness_us = round(allowed_lateness_s * 1e6)
         self.reader = ShardReader(
             data_dir, schema, shards, self.learner.encoder, self.learner.labels, lateness_us
         )
-        self._every, self._store = checkpoint_every, CheckpointStore(run_dir / "checkpoints", keep)
+        # Everything that can be refused is refused before the run folder is touched.
+        saved = self._store.latest()
+        self.reader.check(0 if saved is None else saved.examples)
+        if saved is None and config.warm_start:
+            self._warm_start(read(Path(config.warm_start)))
+        self.run: RunFolder = open_run(run_dir, config, schema, shards, data_dir)
+        self._every = checkpoint_every
         self.metrics = {name: self._new_metrics() for name in self.learner.labels}
         self.counts: Counter[str] = Counter()
         self.position = 0
@@ -90,13 +102,26 @@ class Trainer:
         self.wall_s = 0.0
         self.timed_examples = 0
         self.compile_cpu_s = 0.0
-        self._resume()
+        if saved is not None:
+            self._resume(saved)
         self._log = (
             PredictionLog(run_dir, self.learner.labels, self.position) if save_predictions else None
         )
 
+    @property
+    def finished(self) -> bool:
+        """True if every example is learned, and every prediction that was asked for is saved."""
+        learned = self.position == self.reader.n_rows
+        return learned and (self._log is None or self._log.finished())
+
     def train(self, progress: Callable[[Status], None] | None = None) -> None:
-        """Learns everything that is left, then saves a last checkpoint."""
+        """Learns everything that is left, saves a last checkpoint and releases the run folder."""
+        try:
+            self._train(progress)
+        finally:
+            self.run.lock.release()
+
+    def _train(self, progress: Callable[[Status], None] | None) -> None:
         shape = self.learner.chunk_shape
         saved_at, saved_time = self.position, time.monotonic()
         cpu, wall = time.process_time(), time.monotonic()
@@ -120,19 +145,19 @@ class Trainer:
                 if self._every
                 else time.monotonic() - saved_time >= 60.0
             )
-            if due and examples.n_rows == shape[0] * shape[1]:
+            if due:
                 self._save()
                 saved_at, saved_time = self.position, time.monotonic()
                 cpu, wall = time.process_time(), time.monotonic()
-        if not self._store.paths() or self.position > saved_at:
+        if self.position > saved_at:
             self._save()
         if self._log is not None:
             self._log.finish()
 
     def _step(self, examples: Examples, shape: tuple[int, int]) -> None:
-        chunk = Chunk(*(examples.padded(name, shape) for name in Chunk._fields))
+        chunk = examples.chunk(shape)
         probs = self.learner.learn(chunk)
-        flat: NDArray[np.float32] = probs.reshape(-1, probs.shape[-1])[: examples.n_rows]
+        flat: NDArray[np.float32] = examples.rows(probs)
         at = 0
         for block in examples.blocks:
             n = len(block.time_us)
@@ -167,6 +192,7 @@ class Trainer:
         extra: dict[str, Any] = {
             "run": self.run.id,
             "schema": self.learner.schema.fingerprint(),
+            "data": self._learned_data(self.position),
             "event_time_us": self.time_us,
             "counts": dict(self.counts),
             "cpu_s": self.cpu_s,
@@ -176,15 +202,43 @@ class Trainer:
         }
         self._store.save(self.learner, self.position, arrays, extra)
 
-    def _resume(self) -> None:
-        saved = self._store.latest()
-        if saved is None:
-            if self.config.warm_start:
-                restore(self.learner, read(Path(self.config.warm_start)))
-            return
+    def _learned_data(self, position: int) -> str:
+        """Returns a digest of the shards that begin before a position of the stream."""
+        digest, before = hashlib.sha256(), 0
+        for shard in self.reader.shards:
+            if before < position:
+                digest.update(shard.sha256.encode())
+            before += shard.n_rows
+        return digest.hexdigest()
+
+    def _warm_start(self, saved: Saved) -> None:
+        fingerprint = self.learner.schema.fingerprint()
+        if saved.extra["schema"] != fingerprint:
+            raise CheckpointError(
+                f"--warm-start {saved.path} was trained with schema {saved.extra['schema']}, but "
+                f"{self.reader.data_dir} has schema {fingerprint} ({self.learner.schema.name}). "
+                "Use a checkpoint of the same schema, or start without."
+            )
+        restore(self.learner, saved)
+
+    def _resume(self, saved: Saved) -> None:
+        if saved.extra["run"] != self.run.id:
+            raise CheckpointError(
+                f"checkpoint {saved.path} belongs to run {saved.extra['run']}, not to "
+                f"{self.run.id}. Restore the run's own, or use it with --warm-start."
+            )
+        if saved.extra["data"] != self._learned_data(saved.examples):
+            raise CheckpointError(
+                f"{self.reader.data_dir} no longer begins with the {saved.examples:,} examples "
+                f"that {self.run.path} has learned. Use the data it was trained on (more may "
+                "follow them), or a new --run folder."
+            )
         restore(self.learner, saved)
         self._load(saved)
-        log.info("resuming at example %s of %s", f"{self.position:,}", f"{self.reader.n_rows:,}")
+        if self.position < self.reader.n_rows:
+            log.info(
+                "resuming at example %s of %s", f"{self.position:,}", f"{self.reader.n_rows:,}"
+            )
 
     def _load(self, saved: Saved) -> None:
         for name in self.metrics:
@@ -196,3 +250,15 @@ class Trainer:
         self.wall_s = saved.extra["wall_s"]
         self.timed_examples = saved.extra["timed_examples"]
         self.compile_cpu_s = saved.extra["compile_cpu_s"]
+
+
+def _build(config: RunConfig, schema: Schema) -> Learner:
+    """Builds the learner; a value that no layer accepts is the configuration's fault."""
+    try:
+        return Learner(config.recipe, schema, config.seed, config.labels)
+    except CtrError:
+        raise
+    except (ValueError, TypeError, tf.errors.OpError) as error:
+        raise ConfigError(
+            f"recipe {config.recipe_name!r} cannot be built with these settings: {error}"
+        ) from error

@@ -1,0 +1,1 @@
+"""Experiments: arms x seeds over one stream, paired and delay-aware, with honest intervals."""

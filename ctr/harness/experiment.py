@@ -1,0 +1,287 @@
+"""An experiment as one readable TOML page; ``docs/harness.md`` explains its keys."""
+
+from __future__ import annotations
+
+import copy
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from ctr.errors import ConfigError, nearest
+from ctr.harness.fields import from_table
+
+#: Name of the arm that repeats the base; on one machine its differences are exactly zero.
+A_A = "base (A/A)"
+BASE = "base"
+METHODS = ("grid", "random", "optuna")
+#: Metrics an experiment may be decided by, and whether more is better.
+PRIMARY = {
+    "log_loss": False,
+    "normalized_entropy": False,
+    "auc": True,
+    "per_query_auc": True,
+    "calibration_error": False,
+    "slice_calibration_error": False,
+}
+
+
+@dataclass(frozen=True)
+class Simulate:
+    """A simulated stream: ``impressions`` of the world that ``set`` describes."""
+
+    impressions: int
+    seed: int = 0
+    set: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class StreamSpec:
+    """Which examples every arm sees.
+
+    Attributes:
+        data: Folder written by ``octr ingest``, relative to the working directory.
+        simulate: A simulated stream instead.
+        first: Examples of the data that are left out at the start.
+        rows: Examples used; 0 uses all that are left.
+        burn_in: Examples that are learned but not scored.
+    """
+
+    data: str = ""
+    simulate: Simulate | None = None
+    first: int = 0
+    rows: int = 0
+    burn_in: int = 0
+
+
+@dataclass(frozen=True)
+class ModuleUse:
+    """A research module by name (or ``package.module:Class``) with its hyper-parameters."""
+
+    use: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_table(cls, table: Any, where: str) -> ModuleUse:
+        """Reads ``{use = "name", beta = 1.0}``."""
+        if not isinstance(table, Mapping) or not isinstance(table.get("use"), str):
+            raise ConfigError(f'{where}: expected {{use = "module name", ...}}, received {table!r}.')
+        return cls(table["use"], {k: v for k, v in table.items() if k != "use"})
+
+
+@dataclass(frozen=True)
+class Base:
+    """What every arm starts from: a shipped recipe, overrides and modules."""
+
+    recipe: str = "wide_dcn"
+    set: tuple[str, ...] = ()
+    modules: tuple[ModuleUse, ...] = ()
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One variant of the base.
+
+    Attributes:
+        name: As in the table.
+        modules: Modules on top of the base's.
+        set: Overrides of the base recipe, applied before any module.
+        publish_interval_s: Overrides that of the experiment.
+        delay_s: Overrides that of the experiment.
+        tune: Further tuned parameters of this arm.
+    """
+
+    name: str
+    modules: tuple[ModuleUse, ...] = ()
+    set: tuple[str, ...] = ()
+    publish_interval_s: float | None = None
+    delay_s: Any = None
+    tune: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Tune:
+    """Equal tuning of every arm on the first examples, which are then never scored.
+
+    Attributes:
+        rows: Examples tuned on, from the stream's start.
+        trials: Trials of each arm; a grid is cut to this many points.
+        method: ``grid``, ``random`` or ``optuna``.
+        parameters: Tuned in every arm: path -> list of values or {low, high, log}.
+        seed: Decides random choices.
+    """
+
+    rows: int
+    trials: int = 8
+    method: str = "random"
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Arms x seeds over one stream.
+
+    Attributes:
+        name: Short name.
+        description: What is asked.
+        stream: Which examples.
+        base: What the arms are compared to.
+        arms: The variants.
+        labels: Labels learned; the first one decides. Empty means the schema's first.
+        seeds: Decide every initial value; arms are paired by seed.
+        delay_s: Seconds until a label arrives: a number, a table by label, or "schema".
+        arrivals: ``matured`` learns every label ``delay_s`` after its example; ``label_time``
+            learns a positive when its event came.
+        publish_interval_s: Seconds between the model versions that predict; 0 publishes always.
+        window_s: Length of a time bucket of the bootstrap; 0 makes about 60 of them.
+        slices: Slices instead of the schema's, also in the calibrator.
+        primary: Metric that decides.
+        tune: Tuning before the comparison.
+    """
+
+    name: str
+    stream: StreamSpec
+    arms: tuple[Arm, ...] = ()
+    base: Base = field(default_factory=Base)
+    description: str = ""
+    labels: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = (1, 2, 3)
+    delay_s: Any = 0.0
+    arrivals: str = "matured"
+    publish_interval_s: float = 0.0
+    window_s: float = 0.0
+    slices: tuple[str, ...] | None = None
+    primary: str = "log_loss"
+    tune: Tune | None = None
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    @property
+    def all_arms(self) -> tuple[Arm, ...]:
+        """The base, its repetition and the variants, in the order of the table."""
+        return (Arm(BASE), Arm(A_A), *self.arms)
+
+    def arm(self, name: str) -> Arm:
+        """Returns an arm by name."""
+        return next(arm for arm in self.all_arms if arm.name == name)
+
+    def publish_us(self, arm: Arm) -> int:
+        """Microseconds between two model versions of an arm; 0 publishes always."""
+        own = arm.publish_interval_s
+        return round((self.publish_interval_s if own is None else own) * 1e6)
+
+    @property
+    def burn_in(self) -> int:
+        """Examples of the stream's start that are not scored."""
+        return max(self.stream.burn_in, self.tune.rows if self.tune else 0)
+
+
+def load_table(name: str, overrides: Iterable[str] = ()) -> dict[str, Any]:
+    """Reads an experiment's TOML file, or a shipped one by its bare name, and applies overrides.
+
+    Raises:
+        ConfigError: there is no such file, it is no TOML, or an override names no place in it.
+    """
+    path = Path(name)
+    shipped = shipped_experiments()
+    if not path.is_file() and name in shipped:
+        text = shipped[name]
+    elif path.is_file():
+        text = path.read_text(encoding="utf-8")
+    else:
+        raise ConfigError(
+            f"no experiment file {name}, and no shipped one of that name: {nearest(name, shipped)}."
+        )
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{name} is not valid TOML: {error}.") from None
+    for assignment in overrides:
+        table = _override(table, assignment)
+    return table
+
+
+def shipped_experiments() -> dict[str, str]:
+    """Returns the TOML text of the experiments that come with the package, by name."""
+    folder = files("ctr").joinpath("experiments")
+    found = [item for item in folder.iterdir() if item.name.endswith(".toml")]
+    return {f.name.removesuffix(".toml"): f.read_text(encoding="utf-8") for f in found}
+
+
+def parse(table: Mapping[str, Any], where: str = "experiment") -> Experiment:
+    """Builds and checks an experiment from its table.
+
+    Raises:
+        ConfigError: an unknown or missing key, or a value that cannot be used.
+    """
+    return from_table(Experiment, table, where)
+
+
+def _override(table: dict[str, Any], assignment: str) -> dict[str, Any]:
+    path, equals, text = assignment.partition("=")
+    if not equals:
+        raise ConfigError(f"--set {assignment!r}: expected a.b=value, e.g. stream.rows=100000.")
+    try:
+        value = tomllib.loads(f"x = {text}")["x"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    changed = copy.deepcopy(table)
+    place: Any = changed
+    *parents, last = path.strip().split(".")
+    for key in parents:
+        if isinstance(place, list):
+            place = _entry(place, key, assignment)
+        else:
+            place = place.setdefault(key, {})
+    if not isinstance(place, dict):
+        raise ConfigError(f"--set {assignment!r}: {'.'.join(parents)} is no table.")
+    place[last] = value
+    return changed
+
+
+def _entry(entries: list[Any], key: str, assignment: str) -> Any:
+    if key.isdigit() and int(key) < len(entries):
+        return entries[int(key)]
+    named = {entry.get("name", entry.get("use")): entry for entry in entries}
+    if key not in named:
+        raise ConfigError(f"--set {assignment!r}: no entry {key!r}: {nearest(key, named)}")
+    return named[key]
+
+
+def _check(experiment: Experiment) -> None:
+    where = f"experiment {experiment.name!r}"
+    stream, names = experiment.stream, [arm.name for arm in experiment.all_arms]
+    if bool(stream.data) == bool(stream.simulate):
+        raise ConfigError(f"{where}: [stream] needs `data` or `simulate`, one of the two.")
+    if min(stream.first, stream.rows, stream.burn_in) < 0:
+        raise ConfigError(f"{where}: first, rows and burn_in of [stream] must be at least 0.")
+    if len(set(names)) < len(names):
+        raise ConfigError(f"{where}: arms need distinct names other than {BASE!r} and {A_A!r}.")
+    if not experiment.seeds or len(set(experiment.seeds)) < len(experiment.seeds):
+        raise ConfigError(f"{where}: seeds must be distinct numbers, received {experiment.seeds}.")
+    if experiment.primary not in PRIMARY:
+        raise ConfigError(
+            f"{where}: primary {experiment.primary!r}: {nearest(experiment.primary, PRIMARY)}"
+        )
+    if experiment.arrivals not in ("matured", "label_time"):
+        raise ConfigError(
+            f"{where}: arrivals must be matured or label_time, received {experiment.arrivals!r}."
+        )
+    if any(experiment.publish_us(arm) < 0 for arm in experiment.all_arms):
+        raise ConfigError(f"{where}: publish_interval_s must be at least 0.")
+    if experiment.window_s < 0:
+        raise ConfigError(f"{where}: window_s must be at least 0.")
+    tune = experiment.tune
+    if tune is None:
+        tuned = [arm.name for arm in experiment.arms if arm.tune]
+        if tuned:
+            raise ConfigError(f"{where}: arm {tuned[0]!r} tunes parameters; add a [tune] table.")
+    elif tune.method not in METHODS or tune.trials < 1 or tune.rows < 1:
+        raise ConfigError(
+            f"{where}: [tune] needs rows and trials of at least 1 and a method out of "
+            f"{', '.join(METHODS)}; received {tune.rows}, {tune.trials} and {tune.method!r}."
+        )
