@@ -166,6 +166,10 @@ class RowState(Protocol):
         """
         ...
 
+    def clear(self, rows: tf.Tensor) -> None:
+        """Puts the slots of rows int32[N] back to their start, for weights that became 0."""
+        ...
+
 
 class Calibrator(Protocol):
     """The frozen description of a calibrator."""

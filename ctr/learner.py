@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from ctr.admission import Admission, wants_admission
 from ctr.api import Batch, Features, Forward
 from ctr.data.examples import Chunk
 from ctr.data.side import check_side, side_dtype
@@ -65,9 +66,10 @@ class Learner(tf.Module):
             recipe.optimizer.linear, n_inputs, recipe.init_scale, seed,
         )  # fmt: skip
         self.standardizer = Standardizer(layout)
+        self.admission = Admission(self.encoder) if wants_admission(self.encoder) else None
         self.calibrator = recipe.calibrator.build(layout, schema.slices, n_tasks)
         self._probes = list(recipe.probes)
-        self.side = side_columns(recipe)
+        self.side = side_columns(recipe, ("event_time",) if self.admission else ())
         self.whole_queries = any(getattr(part, "whole_queries", False) for part in parts(recipe))
         check_side([*self.side, *(["query"] if self.whole_queries else [])], schema)
         self.examples = tf.Variable(tf.zeros([], tf.int64), name="examples")
@@ -106,14 +108,17 @@ class Learner(tf.Module):
 
     def logits(self, ids: tf.Tensor, numeric: tf.Tensor) -> tf.Tensor:
         """Returns calibrated logits float32[B, T], in the graph; this is what is exported."""
+        if self.admission is not None:
+            ids = self.admission(ids)
         ids, _, forward, _ = self._forward(ids, numeric, training=False)
         return self.calibrator(forward.logits, ids)
 
     def n_parameters(self) -> dict[str, int]:
-        """Number of learned values in the table and in dense variables."""
+        """Number of learned values in the table and in dense variables, and rows in use."""
         dense = sum(int(np.prod(v.shape)) for v in self.model.trainable_variables)
         tables = (self.table.embedding, self.table.wide)
-        return {"table": sum(int(np.prod(t.shape)) for t in tables), "dense": dense}
+        usage = self.admission.usage() if self.admission is not None else {}
+        return {"table": sum(int(np.prod(t.shape)) for t in tables), "dense": dense, **usage}
 
     def _blank(self, size: int) -> tuple[tf.Tensor, tf.Tensor]:
         layout = self.encoder.layout
@@ -145,7 +150,9 @@ class Learner(tf.Module):
     def _learn_batch(self, batch: Batch) -> tf.Tensor:
         trained = self.recipe.sampler(batch)
         with tf.GradientTape() as tape:
-            ids, numeric, forward, inputs = self._forward(batch.ids, batch.numeric, True, tape)
+            ids, numeric, forward, inputs = self._forward(
+                self._admitted(batch), batch.numeric, True, tape
+            )
             trained = trained._replace(ids=ids, numeric=numeric)
             # The loss is taken on what is served, so model and calibrator follow one residual
             # and cannot both correct the same error.
@@ -159,8 +166,15 @@ class Learner(tf.Module):
         self.update(Trace(tape, trained, inputs, calibrated, losses))
         self.calibrator.learn(forward.logits, trained)
         self.standardizer.observe(numeric, batch.weights)
+        if self.admission is not None:
+            self.admission.observe(batch.ids, batch.weights, batch.side["event_time"], self.table)
         self.examples.assign_add(tf.math.count_nonzero(batch.weights))
         return probs
+
+    def _admitted(self, batch: Batch) -> tf.Tensor:
+        if self.admission is None:
+            return batch.ids
+        return self.admission(batch.ids, batch.side["event_time"])
 
     def _learn_chunk(
         self,

@@ -59,9 +59,10 @@ def parts(recipe: Recipe) -> list[Any]:
     return [part for slot in slots for part in (slot if isinstance(slot, tuple) else (slot,))]
 
 
-def side_columns(recipe: Recipe) -> tuple[str, ...]:
-    """Returns the side columns that the parts of a recipe ask for by their ``columns``."""
-    return tuple(sorted({c for part in parts(recipe) for c in getattr(part, "columns", ())}))
+def side_columns(recipe: Recipe, also: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """Returns ``also`` and the side columns that a recipe's parts ask for by their ``columns``."""
+    asked = {column for part in parts(recipe) for column in getattr(part, "columns", ())}
+    return tuple(sorted(asked | set(also)))
 
 
 _MODELS = {"lr": Linear, "wide_dcn": WideDcn, "dlrm": Dlrm, "mlp": Mlp}

@@ -62,3 +62,10 @@ class Table(tf.Module):
         for slot, values, gradient in zip(self.slots, rows, gradients, strict=True):
             width = values.shape[-1]
             slot.apply(flat, tf.reshape(values, [-1, width]), tf.reshape(gradient, [-1, width]))
+
+    def clear(self, rows: tf.Tensor) -> None:
+        """Forgets rows int32[N], duplicates allowed: weights 0, optimizer slots as at the start."""
+        for slot, weights in zip(self.slots, (self.embedding, self.wide), strict=True):
+            zeros = tf.zeros([rows.shape[0], weights.shape[1]])
+            weights.scatter_update(tf.IndexedSlices(zeros, rows))
+            slot.clear(rows)

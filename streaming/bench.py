@@ -17,6 +17,7 @@ import pyarrow.csv as arrow_csv
 from ctr.schema import Feature, Label, Schema
 from streaming.source import Events, Impressions, Source
 
+HELP = "rows per second of ingest, join included"
 N_INTS, N_CATEGORIES = 13, 26
 WINDOW_S = 1800.0
 _START_MS = 1_700_000_000_000
@@ -97,8 +98,14 @@ def bench_ingest(rows: int = 500_000, seed: int = 0) -> dict[str, Any]:
     }
 
 
-def run_ingest_bench(args: argparse.Namespace) -> int:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of ``octr bench ingest``."""
+    parser.add_argument("--rows", type=int, default=500_000, help="impressions (500,000)")
+    parser.add_argument("--seed", type=int, default=0, help="of the log")
+
+
+def run(args: argparse.Namespace) -> int:
     """Prints the result of :func:`bench_ingest` as JSON; 1 if the join lost or invented a click."""
-    result = bench_ingest(getattr(args, "rows", 500_000), getattr(args, "seed", 0))
+    result = bench_ingest(args.rows, args.seed)
     print(json.dumps(result, indent=1))
     return int(result["joined"] != result["joined_expected"])

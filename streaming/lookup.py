@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ctr.errors import SchemaError, nearest
 from streaming.adapter import add_columns
 from streaming.casting import to_strings
 from streaming.formats.block import RawBlock
@@ -62,13 +61,8 @@ def _read(lookup: Lookup, files: tuple[InputFile, ...], source: Source) -> pa.Re
     wanted = (lookup.key, *lookup.columns)
     for piece in cut_pieces(list(files), source):
         for block in read_blocks(piece, source, wanted):
-            for name in wanted:
-                if not block.has(name):
-                    raise SchemaError(
-                        f"lookup in {block.file}: there is no column {name!r}: "
-                        f"{nearest(name, block.table.schema.names)}"
-                    )
-            batches.append(block.table.select(list(wanted)))
+            columns = [block.column(name, f"lookup by {lookup.key!r}") for name in wanted]
+            batches.append(pa.RecordBatch.from_arrays(columns, names=list(wanted)))
     table = pa.Table.from_batches(batches).combine_chunks()
     keys = to_strings(_whole(table.column(lookup.key)), f"lookup key {lookup.key!r}")
     # The first entry of a repeated key counts.

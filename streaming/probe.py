@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+import pyarrow as pa
+
 from ctr.errors import SchemaError
 from streaming.formats.block import RawBlock
 from streaming.formats.text import Span
@@ -24,13 +26,27 @@ def probe(files: list[InputFile], reading: Reading) -> None:
         SchemaError: a column is missing or of an impossible type.
         StreamError: a file is damaged at its start.
     """
+    seen: dict[str, tuple[pa.DataType, str]] = {}
     for file in files:
         for block in _first_block(file, reading):
             if file.role == IMPRESSIONS:
-                validate_impressions(block, reading.schema, reading.source)
+                valid = validate_impressions(block, reading.schema, reading.source)
+                for name in reading.schema.side:
+                    _check_type(name, valid.batch.column(name).type, file.name, seen)
             else:
                 event = reading.source.events[file.role]
                 validate_events(block, event, reading.schema, reading.source)
+
+
+def _check_type(
+    name: str, kind: pa.DataType, file: str, seen: dict[str, tuple[pa.DataType, str]]
+) -> None:
+    first, where = seen.setdefault(name, (kind, file))
+    if kind != first:
+        raise SchemaError(
+            f"side column {name!r} is {first} in {where} but {kind} in {file}. Give it one type: "
+            f'[source] types = {{ {name} = "float64" }}, or write the files alike.'
+        )
 
 
 def _first_block(file: InputFile, reading: Reading) -> Iterator[RawBlock]:

@@ -245,16 +245,23 @@ def _label(block: RawBlock, label: Label, rejects: Rejects) -> pa.Array:
 
 
 def _side(block: RawBlock, name: str, source: Source, rejects: Rejects) -> pa.Array:
-    column = block.column(name, f"side column {name!r}")
-    if name not in source.types or not is_text(column.type):
-        return column
-    kind = pa.type_for_alias(source.types[name])
+    column = decoded(block.column(name, f"side column {name!r}"))
+    if name not in source.types:
+        # Text has no types of its own, and JSON's may change from block to block.
+        return column if block.typed else pc.cast(column, pa.string())
     where = f"side column {name!r} in {block.file}"
-    if pa.types.is_floating(kind) or pa.types.is_integer(kind):
-        values, bad = to_numbers(column, kind, where)
-        rejects.add(bad, f"side column {name!r}: not {kind}")
-        return values
-    raise SchemaError(f"{where}: [source.types] knows integer and float types, not {kind}.")
+    try:
+        kind = pa.type_for_alias(source.types[name])
+    except ValueError:
+        kind = pa.null()
+    if not pa.types.is_floating(kind) and not pa.types.is_integer(kind):
+        raise SchemaError(
+            f'{where}: [source.types] knows integer and float types ("int64", "float32", ...), '
+            f"received {source.types[name]!r}."
+        )
+    values, bad = to_numbers(column, kind, where)
+    rejects.add(bad, f"side column {name!r}: not {kind}")
+    return values
 
 
 def _empty(strings: pa.Array) -> Mask:

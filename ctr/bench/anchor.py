@@ -36,12 +36,24 @@ _SMALLEST = 5e-7
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options."""
     parser.add_argument("--data", type=Path, required=True, help="folder written by octr ingest")
-    parser.add_argument("--features", default="", metavar="A,B",
-                        help="features the peer sees (default: all but the crosses)")
-    parser.add_argument("--vw-python", default=sys.executable, metavar="PYTHON",
-                        help="interpreter that has the package vowpalwabbit (default: this one)")
-    parser.add_argument("--output", type=Path, metavar="FILE.json",
-                        help="also write every number and the machine to this file")
+    parser.add_argument(
+        "--features",
+        default="",
+        metavar="A,B",
+        help="features the peer sees (default: all but the crosses)",
+    )
+    parser.add_argument(
+        "--vw-python",
+        default=sys.executable,
+        metavar="PYTHON",
+        help="interpreter that has the package vowpalwabbit (default: this one)",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE.json",
+        help="also write every number and the machine to this file",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -73,9 +85,7 @@ def run(args: argparse.Namespace) -> int:
     if args.output is not None:
         record = {"data": str(args.data), "features": names, "vowpalwabbit": peer,
                   "machine": machine(), "settings": results}  # fmt: skip
-        manifest.write_atomically(
-            args.output, json.dumps(json_ready(record), indent=1).encode()
-        )
+        manifest.write_atomically(args.output, json.dumps(json_ready(record), indent=1).encode())
     return 0
 
 
@@ -100,9 +110,7 @@ def peer_version(python: str) -> str:
     return found.stdout.strip()
 
 
-def run_setting(
-    python: str, text: Path, options: tuple[str, ...], rows: Rows
-) -> dict[str, Any]:
+def run_setting(python: str, text: Path, options: tuple[str, ...], rows: Rows) -> dict[str, Any]:
     """Learns the examples once, in order, and scores the predictions made on the way.
 
     Args:

@@ -18,14 +18,33 @@ HELP = "progressive quality, calibration and cost of recipes on ingested data, o
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options."""
     parser.add_argument("--data", type=Path, required=True, help="folder written by octr ingest")
-    parser.add_argument("--recipes", default="lr,wide_dcn", metavar="A,B",
-                        help="recipes to train (default: lr,wide_dcn)")
-    parser.add_argument("--seeds", type=int, default=5, metavar="N",
-                        help="train each recipe with the seeds 0 to N - 1 (default: 5)")
-    parser.add_argument("--slice", action="append", default=[], metavar="FEATURE", dest="slices",
-                        help="also show calibration by this feature; repeatable")
-    parser.add_argument("--output", type=Path, metavar="FILE.json",
-                        help="also write every number and the machine to this file")
+    parser.add_argument(
+        "--recipes",
+        default="lr,wide_dcn",
+        metavar="A,B",
+        help="recipes to train (default: lr,wide_dcn)",
+    )
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        default=5,
+        metavar="N",
+        help="train each recipe with the seeds 0 to N - 1 (default: 5)",
+    )
+    parser.add_argument(
+        "--slice",
+        action="append",
+        default=[],
+        metavar="FEATURE",
+        dest="slices",
+        help="also show calibration by this feature; repeatable",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE.json",
+        help="also write every number and the machine to this file",
+    )
 
 
 def run(args: argparse.Namespace) -> int:

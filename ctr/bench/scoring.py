@@ -102,9 +102,10 @@ def read_predictions(path: Path, rows: Rows) -> NDArray[np.float32]:
         StreamError: the file is not about these rows in this order.
     """
     table = pq.read_table(path, columns=["example_id", "prob"])
-    same = len(table) == len(rows.label) and pc.all(
-        pc.equal(table["example_id"], rows.example_id)
-    ).as_py()
+    same = (
+        len(table) == len(rows.label)
+        and pc.all(pc.equal(table["example_id"], rows.example_id)).as_py()
+    )
     if not same:
         raise StreamError(
             f"{path} holds {len(table):,} predictions that are not about the "

@@ -96,7 +96,10 @@ def vw_lines(
     for letter, feature in zip(string.ascii_lowercase, features, strict=False):
         array = columns.column(batch, feature, "the shards")
         parts.append(_prefixed(_names(array, feature), f"|{letter} "))
-    return pc.binary_join_element_wise(*parts, "")
+    lines = pc.binary_join_element_wise(*parts, "")
+    # An empty line is no example at all, one with a bare namespace is the constant alone.
+    bare = pc.binary_join_element_wise(lines, "|", "")
+    return pc.if_else(pc.match_substring(lines, "|"), lines, bare)
 
 
 def escaped(text: pa.Array) -> pa.Array:

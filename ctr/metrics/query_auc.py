@@ -183,6 +183,27 @@ class QueryAuc:
         ]
 
 
+def query_sums(
+    query: NDArray[np.uint64], rows: ScoredRows, group: NDArray[np.int64], n_groups: int
+) -> NDArray[np.float64]:
+    """Sums the AUC inside queries by group, e.g. by the time bucket a query belongs to.
+
+    Args:
+        query: uint64[n], query ids or their hashes.
+        rows: The n rows.
+        group: int64[n] in [0, n_groups), at most 65,536 groups; queries are cut by it.
+        n_groups: Number of groups.
+
+    Returns:
+        float64[n_groups, 2], AUC weighted by impressions, and that weight.
+    """
+    table = np.zeros(len(rows), dtype=_row_type(0))
+    table["query"], table["prob"] = query, rows.prob
+    table["weight"], table["label"] = rows.weight, rows.label
+    order = _by_query_and_prob(table)
+    return _sums_by_code(table, order, group.astype(np.uint16), n_groups, "impressions")
+
+
 def mean_or_none(sums: NDArray[np.float64]) -> float | None:
     """Returns sums[0] / sums[1], or None when there is no weight."""
     return float(sums[0] / sums[1]) if sums[1] > 0 else None

@@ -40,8 +40,8 @@ class _AdaGradRows(tf.Module):
     def __init__(self, config: AdaGrad, weights: tf.Variable, n_inputs: int) -> None:
         super().__init__(name="adagrad_rows")
         self._rate = config.rate / n_inputs**0.5 if config.split_rate else config.rate
-        self._weights = weights
-        start = tf.fill(weights.shape, config.initial_accumulator)
+        self._weights, self._initial = weights, config.initial_accumulator
+        start = tf.fill(weights.shape, self._initial)
         self.accumulator = tf.Variable(start, name="accumulator")
 
     def apply(self, rows: tf.Tensor, values: tf.Tensor, gradients: tf.Tensor) -> None:
@@ -50,6 +50,10 @@ class _AdaGradRows(tf.Module):
         total = tf.gather(self.accumulator, rows)
         step = -self._rate * gradients * tf.math.rsqrt(total)
         self._weights.scatter_add(tf.IndexedSlices(step, rows))
+
+    def clear(self, rows: tf.Tensor) -> None:
+        start = tf.fill([rows.shape[0], self._weights.shape[1]], self._initial)
+        self.accumulator.scatter_update(tf.IndexedSlices(start, rows))
 
 
 @dataclass(frozen=True)
@@ -101,3 +105,8 @@ class _FtrlRows(tf.Module):
         scale = (config.beta + tf.sqrt(after)) / config.alpha + config.l2
         shrunk = tf.sign(z) * tf.maximum(tf.abs(z) - config.l1, 0.0)
         self._weights.scatter_update(tf.IndexedSlices(-shrunk / scale, rows))
+
+    def clear(self, rows: tf.Tensor) -> None:
+        zeros = tf.IndexedSlices(tf.zeros([rows.shape[0], self._weights.shape[1]]), rows)
+        self.z.scatter_update(zeros)
+        self.n.scatter_update(zeros)

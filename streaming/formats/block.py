@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -42,6 +42,7 @@ class RawBlock:
         clock: Index of the physical row 0 on the clock of ``event_time = "row"``.
         n_read: Physical rows read for this block, bad ones included.
         bad: Rows the reader had to give up.
+        typed: True if the file itself gives its columns types (Parquet).
     """
 
     table: pa.RecordBatch
@@ -51,7 +52,8 @@ class RawBlock:
     names: tuple[str, ...] = ()
     clock: int = 0
     n_read: int = 0
-    bad: tuple[BadRow, ...] = field(default=())
+    bad: tuple[BadRow, ...] = ()
+    typed: bool = False
 
     def column(self, name: str, what: str) -> pa.Array:
         """Returns a raw column.

@@ -67,7 +67,9 @@ def read_row_groups(
         if batch is None:
             return
         rows = np.arange(row + 1, row + 1 + batch.num_rows, dtype=np.int64)
-        yield RawBlock(batch, rows, file, _spell(batch, row), tuple(names), clock, batch.num_rows)
+        yield RawBlock(
+            batch, rows, file, _spell(batch, row), tuple(names), clock, batch.num_rows, typed=True
+        )
         row += batch.num_rows
 
 

@@ -174,6 +174,29 @@ def test_a_json_key_may_be_absent_for_long_but_not_for_ever(log):
     assert [row["user"] for row in read(log.data)] == [None] * 50 + ["u"]
 
 
+def test_side_columns_keep_the_types_of_parquet_and_need_one_type(log):
+    rows = {"id": [1], "ts": [5], "user": ["u"], "click": [0]}
+    pq.write_table(pa.table({**rows, "cost": [7]}), log.folder / "a.parquet")
+    log(top='side = ["cost"]')
+    assert read(log.data)[0]["cost"] == 7
+    pq.write_table(pa.table({**rows, "cost": [0.5]}), log.folder / "b.parquet")
+    with pytest.raises(
+        SchemaError, match=r"'cost' is int64 in a\.parquet but double in b\.parquet"
+    ):
+        log(top='side = ["cost"]', output="other")
+    log('types = { cost = "float64" }', top='side = ["cost"]', output="other")
+    assert [row["cost"] for row in read(log.data.parent / "other")] == [7.0, 0.5]
+
+
+def test_side_columns_of_text_are_strings_unless_declared(log):
+    text = '{"id":1,"ts":5,"user":"u","click":0,"cost":%s}\n'
+    (log.folder / "a.jsonl").write_text(text % "7" + text % "0.5")
+    log(top='side = ["cost"]', piece_bytes=60)
+    assert [row["cost"] for row in read(log.data)] == ["7", "0.5"]
+    with pytest.raises(SchemaError, match="received 'number'"):
+        log('types = { cost = "number" }', top='side = ["cost"]', output="other")
+
+
 def test_missing_column_is_found_before_the_pipeline_runs(log):
     (log.folder / "a.csv").write_text("id,ts,usr,click\n1,5,u,0\n")
     with pytest.raises(SchemaError, match=r"a\.csv: there is no column 'user': did you mean 'usr'"):

@@ -1,0 +1,192 @@
+"""One arm with one seed over the stream, as it would have run live.
+
+Without delay and with continuous publishing this is the trainer's own loop: a batch is predicted,
+then learned. Otherwise predictions are those of the model version that would have been serving,
+and a label is learned only after it has arrived.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctr.harness.arrivals import ArrivalQueue, Held, arrivals
+from ctr.harness.scores import Observed, Observer
+from ctr.harness.stream import Stream
+from ctr.learner import Learner
+
+#: Told how many examples of the stream are done.
+Progress = Callable[[int], None]
+
+
+@dataclass
+class Cost:
+    """CPU time of learning, by launch; the first launch compiles and is kept apart.
+
+    Attributes:
+        compile_cpu_s: CPU seconds of the first launch.
+        launches: (CPU seconds, examples) of each later launch.
+    """
+
+    compile_cpu_s: float = 0.0
+    launches: list[tuple[float, int]] = field(default_factory=list)
+
+    def add(self, cpu_s: float, examples: int) -> None:
+        """Counts one launch."""
+        if self.compile_cpu_s:
+            self.launches.append((cpu_s, examples))
+        else:
+            self.compile_cpu_s = cpu_s
+
+    @property
+    def cpu_us_per_example(self) -> float | None:
+        """CPU microseconds of learning one example: the median launch, which no neighbour bends."""
+        full = max((n for _, n in self.launches), default=0)
+        spent = [cpu_s / n for cpu_s, n in self.launches if 2 * n > full]
+        return 1e6 * float(np.median(spent)) if spent else None
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """A finished replay.
+
+    Attributes:
+        prob: float32[n, T], progressive predictions after the burn-in.
+        observed: The scored examples.
+        learner: As it stood at the end.
+        cost: What learning cost.
+        sample: ids and numerics of the last examples, to time predictions with.
+    """
+
+    prob: NDArray[np.float32]
+    observed: Observed
+    learner: Learner
+    cost: Cost
+    sample: tuple[NDArray[np.int32], NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """When labels arrive and models are published.
+
+    Attributes:
+        delay_us: Microseconds until a label arrives, by label.
+        publish_us: Microseconds between two model versions; 0 publishes always.
+        at_label_time: True lets a positive label arrive with its event.
+    """
+
+    delay_us: dict[str, int] = field(default_factory=dict)
+    publish_us: int = 0
+    at_label_time: bool = False
+
+    @property
+    def immediate(self) -> bool:
+        """True if the plain predict-then-learn loop is meant."""
+        return not (self.publish_us or any(self.delay_us.values()) or self.at_label_time)
+
+
+def replay(
+    learner: Learner,
+    stream: Stream,
+    burn_in: int = 0,
+    timing: Timing | None = None,
+    progress: Progress | None = None,
+) -> Replayed:
+    """Runs a learner over the stream.
+
+    Args:
+        learner: A new learner; it is trained in place.
+        stream: The examples.
+        burn_in: Examples whose predictions are not kept.
+        timing: Delays and publishing; none by default.
+        progress: Called now and then.
+
+    Raises:
+        CtrError: the data cannot be read, or the learner's numbers are not finite.
+    """
+    timing, told = timing or Timing(), progress or (lambda _: None)
+    run = _immediate if timing.immediate else _delayed
+    return run(learner, stream, burn_in, timing, told)
+
+
+def _immediate(
+    learner: Learner, stream: Stream, burn_in: int, _: Timing, told: Progress
+) -> Replayed:
+    observer, cost, kept = Observer(stream.schema.slices, burn_in), Cost(), []
+    done = 0
+    for examples in stream.chunks(learner):
+        chunk = examples.chunk(learner.chunk_shape)
+        cpu = time.process_time()
+        out = learner.learn(chunk)
+        cost.add(time.process_time() - cpu, examples.n_rows)
+        prob = examples.rows(out)
+        kept.append(prob[max(0, burn_in - done) :])
+        for block in examples.blocks:
+            observer.add(block)
+        done += examples.n_rows
+        told(done)
+    last = examples.blocks[-1]
+    sample = (last.ids[-512:], last.numeric[-512:])
+    return Replayed(np.concatenate(kept), observer.observed(), learner, cost, sample)
+
+
+def _delayed(
+    learner: Learner, stream: Stream, burn_in: int, timing: Timing, told: Progress
+) -> Replayed:
+    """Holds the encoded stream in memory, about 100 bytes per example and id slot times four."""
+    observer, cost = Observer(stream.schema.slices, burn_in), Cost()
+    blocks = []
+    for examples in stream.chunks(learner):
+        blocks.extend(examples.blocks)
+        for block in examples.blocks:
+            observer.add(block)
+    held = Held.of(blocks)
+    label_time = stream.label_times(learner.labels) if timing.at_label_time else {}
+    queue = ArrivalQueue(
+        learner, held, arrivals(held, learner.labels, timing.delay_us, label_time)
+    )
+    prob = np.zeros((held.n_rows, len(learner.labels)), np.float32)
+    for start, stop, version_us in versions(
+        held.time_us, timing.publish_us, learner.recipe.batch_size
+    ):
+        for cpu_s, n in queue.learn_until(version_us):
+            cost.add(cpu_s, n)
+        prob[start:stop] = learner.predict(held.ids[start:stop], held.numeric[start:stop])
+        told(stop)
+    sample = (held.ids[-512:], held.numeric[-512:])
+    return Replayed(prob[burn_in:], observer.observed(), learner, cost, sample)
+
+
+def versions(
+    time_us: NDArray[np.int64], publish_us: int, batch_size: int
+) -> list[tuple[int, int, int]]:
+    """Returns (first row, row after the last, version time) of each served model version.
+
+    Versions are published at multiples of the interval; without one, before every batch.
+    """
+    n = len(time_us)
+    if publish_us:
+        version = time_us // publish_us
+        starts = np.append(0, np.flatnonzero(np.diff(version)) + 1)
+        moments = version[starts] * publish_us
+    else:
+        starts = np.arange(0, n, batch_size)
+        moments = time_us[starts]
+    stops = np.append(starts[1:], n)
+    return [(int(a), int(b), int(t)) for a, b, t in zip(starts, stops, moments, strict=True)]
+
+
+def inference_us(learner: Learner, sample: tuple[NDArray[np.int32], NDArray[np.float32]]) -> float:
+    """Returns CPU microseconds per example of predictions in batches of 512, median of 20."""
+    ids, numeric = (np.resize(part, (512, *part.shape[1:])) for part in sample)
+    learner.predict(ids, numeric)
+    spent = []
+    for _ in range(20):
+        cpu = time.process_time()
+        learner.predict(ids, numeric)
+        spent.append(time.process_time() - cpu)
+    return 1e6 * float(np.median(spent)) / 512

@@ -1,0 +1,110 @@
+"""The process that runs one arm with one seed: ``python -m ctr.harness.worker UNIT``.
+
+Every unit has its own process, so that memory and CPU time are its own and a crash takes nothing
+else down.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ctr.config import to_plain
+from ctr.data.manifest import write_atomically
+
+UNIT = "unit.json"
+RESULT = "result.json"
+DONE = "examples_done"
+ERROR = "error.txt"
+
+
+def main(folder: Path) -> None:
+    """Runs the unit that ``folder/unit.json`` describes and writes its results beside it."""
+    from ctr.quiet import start_quietly
+
+    unit = json.loads((folder / UNIT).read_text())
+    sys.path.append(unit["working_directory"])
+    # One thread each: units run side by side, and CPU times stay comparable.
+    start_quietly(threads=1)
+    from ctr.errors import CtrError
+
+    try:
+        _run(folder, unit)
+    except CtrError as error:
+        write_atomically(folder / ERROR, f"{type(error).__name__}: {error}\n".encode())
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+def _run(folder: Path, unit: dict[str, Any]) -> None:
+    from ctr.harness import arms, scores
+    from ctr.harness.experiment import parse
+    from ctr.harness.replay import inference_us, replay
+    from ctr.harness.stream import open_stream
+    from ctr.learner import Learner
+    from ctr.report.content import json_ready
+    from ctr.training.process import peak_memory_bytes
+
+    experiment = parse(unit["experiment"])
+    stream = open_stream(experiment, unit["rows"])
+    built = arms.build_arm(experiment, experiment.arm(unit["arm"]), stream.schema, unit["choice"])
+    learner = Learner(built.recipe, stream.schema, unit["seed"], experiment.labels)
+    written = time.monotonic()
+
+    def progress(done: int) -> None:
+        nonlocal written
+        if time.monotonic() - written > 0.5:
+            written = time.monotonic()
+            (folder / DONE).write_text(str(done))
+
+    start = time.monotonic()
+    found = replay(learner, stream, unit["burn_in"], built.timing, progress)
+    wall_s = time.monotonic() - start
+    sums = {
+        label: scores.bucket_sums(found.observed, found.prob[:, task], task, experiment.window_s)
+        for task, label in enumerate(learner.labels)
+    }
+    result = {
+        "unit": unit["id"],
+        "arm": unit["arm"],
+        "seed": unit["seed"],
+        "labels": list(learner.labels),
+        "examples": stream.rows,
+        "scored": len(found.prob),
+        "metrics": {label: scores.values(part) for label, part in sums.items()},
+        "cpu_us_per_example": found.cost.cpu_us_per_example,
+        "inference_us_per_example": inference_us(learner, found.sample),
+        "compile_cpu_s": found.cost.compile_cpu_s,
+        "parameters": learner.n_parameters(),
+        "peak_memory_bytes": peak_memory_bytes(),
+        "wall_s": wall_s,
+        "recipe": to_plain(built.recipe),
+        "probes": {
+            f"{place}.{type(probe).__name__}": probe.report()
+            for place, probe in enumerate(built.recipe.probes)
+        },
+    }
+    start_us, length_us = scores.bucket_edges(
+        int(found.observed.time_us[0]), int(found.observed.time_us[-1]), experiment.window_s
+    )
+    result["buckets"] = {"start_us": start_us, "length_us": length_us}
+    result["slice_names"] = found.observed.slice_names
+    arrays = {f"{label}/{k}": v for label, part in sums.items() for k, v in part.items()}
+    with (folder / "sums.npz.part").open("wb") as file:
+        np.savez_compressed(file, **arrays)
+    (folder / "sums.npz.part").rename(folder / "sums.npz")
+    with (folder / "predictions.npy.part").open("wb") as file:
+        np.save(file, found.prob)
+    (folder / "predictions.npy.part").rename(folder / "predictions.npy")
+    # Last of all: a unit with a result has everything.
+    text = json.dumps(json_ready(result), indent=1)
+    write_atomically(folder / RESULT, text.encode())
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
