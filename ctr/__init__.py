@@ -6,6 +6,7 @@ Recommenders is built on it. The choice only works before TensorFlow's Keras is 
 
 import os
 import sys
+from typing import Any
 
 DIST = "online-ctr"
 __version__ = "0.1.0"
@@ -17,3 +18,12 @@ if "keras" in sys.modules and getattr(sys.modules["keras"], "__version__", "2").
     )
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+def __getattr__(name: str) -> Any:
+    # Needs TensorFlow, which `import ctr` must not load.
+    if name in ("as_tfrs_model", "as_dataset"):
+        from ctr import tfrs_model
+
+        return getattr(tfrs_model, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

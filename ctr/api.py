@@ -11,10 +11,13 @@ that never cut a query.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
+import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
+from ctr.data.examples import Block
 from ctr.encoding import Layout
 
 
@@ -56,7 +59,8 @@ class Features(NamedTuple):
 
     Attributes:
         vectors: float32[B, F, D], one pooled embedding per hashed feature.
-        linear: float32[B, F, T], one pooled wide weight per hashed feature and task.
+        linear: float32[B, F, T], one pooled wide weight per hashed feature and task (or ``n_wide``
+            of them, if the model asks for that many).
         numeric: float32[B, M], log-mapped, standardized; 0 where missing.
         ids: int32[B, S].
         rows: The table rows before pooling.
@@ -79,7 +83,11 @@ class Forward(NamedTuple):
 
 
 class Model(Protocol):
-    """A built model; it owns its dense variables and never sees labels."""
+    """A built model; it owns its dense variables and never sees labels.
+
+    ``dim`` is the number of embedding columns it wants in the table. It may have ``n_wide``, the
+    number of wide columns, where that is not the number of tasks.
+    """
 
     dim: int
 
@@ -122,10 +130,27 @@ class Loss(Protocol):
 
 
 class Sampler(Protocol):
-    """Keeps or drops examples by setting weights; the shape of a batch never changes."""
+    """Decides which examples are trained on, and by what their weights make up for the others.
 
-    def __call__(self, batch: Batch) -> Batch:
-        """Returns the batch with corrected weights."""
+    Whoever forms batches asks for ``factors`` and leaves out what is dropped, which saves all of
+    its cost. What depends on the model's own prediction is decided in the graph, where a batch
+    keeps its shape and a dropped example gets weight 0.
+    """
+
+    @property
+    def drops(self) -> bool:
+        """True if ``factors`` has to be asked."""
+        ...
+
+    def factors(self, rows: Block) -> NDArray[np.float32]:
+        """Returns float32[n], what each row's weight is multiplied by; 0 drops the row.
+
+        ``rows`` come as read, with their ``side`` columns but before encoding: without ids.
+        """
+        ...
+
+    def __call__(self, batch: Batch, logits: tf.Tensor) -> Batch:
+        """Returns the batch with corrected weights; ``logits`` float32[B, T] are the served ones."""
         ...
 
 
@@ -200,4 +225,17 @@ class Probe(Protocol):
 
     def report(self) -> Mapping[str, object]:
         """Returns numbers or arrays for the run's report."""
+        ...
+
+
+@runtime_checkable
+class HostWork(Protocol):
+    """What any state (a ``tf.Module`` of the learner) may offer that works beside the graph."""
+
+    def between_launches(self) -> None:
+        """Reads and assigns variables after each compiled launch, before the next one.
+
+        What it does may depend on the learner's variables alone, never on the time something
+        took: a resumed run must do the same at the same place of the stream.
+        """
         ...

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from ctr.admission import Admission, wants_admission
-from ctr.api import Batch, Features, Forward
+from ctr.api import Batch, Features, Forward, HostWork
 from ctr.data.examples import Chunk
 from ctr.data.side import check_side, side_dtype
 from ctr.encoding import Encoder
@@ -36,13 +36,19 @@ class Learner(tf.Module):
         schema: What the examples look like.
         seed: Decides every initial value.
         labels: Names of the labels to learn; the schema's first one by default.
+        n_batches: Batches per launch, K; 0 takes as many as make a launch cheap.
 
     Raises:
         ConfigError: the schema has no label of a given name.
     """
 
     def __init__(
-        self, recipe: Recipe, schema: Schema, seed: int = 0, labels: Sequence[str] = ()
+        self,
+        recipe: Recipe,
+        schema: Schema,
+        seed: int = 0,
+        labels: Sequence[str] = (),
+        n_batches: int = 0,
     ) -> None:
         super().__init__(name="learner")
         known = [label.name for label in schema.labels]
@@ -61,8 +67,9 @@ class Learner(tf.Module):
         n_tasks = len(self.labels)
         n_inputs = layout.n_features + len(layout.numeric)
         self.model = recipe.model.build(layout, n_tasks, seed)
+        n_wide = getattr(self.model, "n_wide", n_tasks)
         self.table = Table(
-            recipe.table_rows, self.model.dim, n_tasks, recipe.optimizer.embedding,
+            recipe.table_rows, self.model.dim, n_wide, recipe.optimizer.embedding,
             recipe.optimizer.linear, n_inputs, recipe.init_scale, seed,
         )  # fmt: skip
         self.standardizer = Standardizer(layout)
@@ -75,22 +82,39 @@ class Learner(tf.Module):
         self.examples = tf.Variable(tf.zeros([], tf.int64), name="examples")
         self._forward(*self._blank(1), training=False)  # creates lazily built variables
         self.update = recipe.update.build(self.model, self.table, recipe.optimizer)
-        self.n_batches = max(1, min(LAUNCH_BATCHES, LAUNCH_EXAMPLES // recipe.batch_size))
+        self._host_work = [m for m in self.submodules if isinstance(m, HostWork)]
+        self.n_batches = n_batches or max(
+            1, min(LAUNCH_BATCHES, LAUNCH_EXAMPLES // recipe.batch_size)
+        )
         self._launch = tf.function(
             self._learn_chunk, input_signature=self._chunk_spec(), jit_compile=True
         )
+        self._single = tf.function(
+            lambda *arrays: self._learn_batch(Batch(*arrays, {}, self.examples.read_value())),
+            jit_compile=True,
+        )
         self._serve = tf.function(
-            lambda ids, numeric: self.logits(ids, numeric),
-            input_signature=[
-                tf.TensorSpec([None, self.encoder.layout.n_slots], tf.int32),
-                tf.TensorSpec([None, len(self.encoder.layout.numeric)], tf.float32),
-            ],
+            lambda ids, numeric: self.logits(ids, numeric), input_signature=self.input_signature
         )
 
     @property
     def chunk_shape(self) -> tuple[int, int]:
         """Batches per launch and examples per batch, (K, B)."""
         return self.n_batches, self.recipe.batch_size
+
+    @property
+    def input_signature(self) -> list[tf.TensorSpec]:
+        """Encoded inputs of any number of examples: ids int32[N, S] and numeric float32[N, M]."""
+        layout = self.encoder.layout
+        return [
+            tf.TensorSpec([None, layout.n_slots], tf.int32),
+            tf.TensorSpec([None, len(layout.numeric)], tf.float32),
+        ]
+
+    @property
+    def n_traces(self) -> int:
+        """How often the step was traced; more than once would mean a compilation per batch."""
+        return self._launch.experimental_get_tracing_count()
 
     def learn(self, chunk: Chunk) -> np.ndarray:
         """Predicts and learns K batches in order.
@@ -100,7 +124,33 @@ class Learner(tf.Module):
         """
         arrays = (tf.constant(part) for part in chunk[:4])
         side = {name: tf.constant(chunk.side[name]) for name in self.side}
-        return self._launch(*arrays, side).numpy()
+        probs = self._launch(*arrays, side).numpy()
+        for state in self._host_work:
+            state.between_launches()
+        return probs
+
+    def learn_batch(
+        self, ids: tf.Tensor, numeric: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor
+    ) -> tf.Tensor:
+        """Predicts and learns one batch from inside a graph, for training loops of others.
+
+        Args:
+            ids: int32[N, S], N at most the recipe's batch size; a short batch is padded.
+            numeric: float32[N, M].
+            labels: float32[N, T].
+            weights: float32[N].
+
+        Returns:
+            float32[N, T], probabilities made before the batch was learned.
+        """
+        size = self.recipe.batch_size
+        n = tf.shape(weights)[0]
+
+        def padded(part: tf.Tensor) -> tf.Tensor:
+            tail = [[0, size - n], *([[0, 0]] * (len(part.shape) - 1))]
+            return tf.ensure_shape(tf.pad(part, tail), [size, *part.shape[1:]])
+
+        return self._single(*(padded(part) for part in (ids, numeric, labels, weights)))[:n]
 
     def predict(self, ids: np.ndarray, numeric: np.ndarray) -> np.ndarray:
         """Returns calibrated probabilities float32[N, T] for ids int32[N, S] and raw numerics."""
@@ -148,15 +198,15 @@ class Learner(tf.Module):
         return ids, numeric, self.model(inputs, training), inputs
 
     def _learn_batch(self, batch: Batch) -> tf.Tensor:
-        trained = self.recipe.sampler(batch)
         with tf.GradientTape() as tape:
             ids, numeric, forward, inputs = self._forward(
                 self._admitted(batch), batch.numeric, True, tape
             )
-            trained = trained._replace(ids=ids, numeric=numeric)
             # The loss is taken on what is served, so model and calibrator follow one residual
             # and cannot both correct the same error.
             calibrated = forward._replace(logits=self.calibrator(forward.logits, ids))
+            trained = self.recipe.sampler(batch, tf.stop_gradient(calibrated.logits))
+            trained = trained._replace(ids=ids, numeric=numeric)
             losses = self.recipe.loss(calibrated, trained) * trained.weights
         probs = tf.sigmoid(calibrated.logits)
         for probe in self._probes:

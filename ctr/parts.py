@@ -8,14 +8,14 @@ import sys
 from importlib.metadata import entry_points
 from types import ModuleType
 
-from ctr import calibration, losses, models, optimizers, recipe, sampling, update
+from ctr import calibration, losses, models, optimizers, recipe, sampling, schedules, update
 from ctr.config import class_name
 
 log = logging.getLogger(__name__)
 
 #: Entry points of this group name research modules.
 GROUP = "ctr.research_modules"
-_CORE = (calibration, losses, models, optimizers, recipe, sampling, update)
+_CORE = (calibration, losses, models, optimizers, recipe, sampling, schedules, update)
 
 
 def known_parts() -> dict[str, type]:

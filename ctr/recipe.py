@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 from ctr.api import Calibrator, FeatureTransform, Loss, ModelConfig, Probe, Sampler
@@ -54,9 +54,15 @@ class Recipe:
 
 
 def parts(recipe: Recipe) -> list[Any]:
-    """Returns every part of a recipe that may ask for something by an attribute."""
-    slots = [getattr(recipe, f.name) for f in fields(recipe)]
-    return [part for slot in slots for part in (slot if isinstance(slot, tuple) else (slot,))]
+    """Returns every part of a recipe, and the parts these are made of, outer ones first."""
+    return [part for f in fields(recipe) for part in _within(getattr(recipe, f.name))]
+
+
+def _within(value: Any) -> list[Any]:
+    if isinstance(value, tuple):
+        return [part for item in value for part in _within(item)]
+    inner = fields(value) if is_dataclass(value) else ()
+    return [value, *(part for f in inner for part in _within(getattr(value, f.name)))]
 
 
 def side_columns(recipe: Recipe, also: tuple[str, ...] = ()) -> tuple[str, ...]:

@@ -13,12 +13,12 @@ from ctr.api import RowOptimizer, Rows
 
 
 class Table(tf.Module):
-    """``n_rows`` rows of ``dim`` embedding columns and ``n_tasks`` wide weights.
+    """``n_rows`` rows of ``dim`` embedding columns and ``n_wide`` wide weights.
 
     Args:
         n_rows: Rows, R; row 0 is the padding row of bags.
         dim: Embedding columns, D; drawn uniformly from ``+-init_scale``.
-        n_tasks: Wide columns, T; they start at 0.
+        n_wide: Wide columns, one per task unless the model asks for more; they start at 0.
         embedding: Row optimizer of the embedding columns.
         linear: Row optimizer of the wide columns.
         n_inputs: Number of features of an example.
@@ -30,7 +30,7 @@ class Table(tf.Module):
         self,
         n_rows: int,
         dim: int,
-        n_tasks: int,
+        n_wide: int,
         embedding: RowOptimizer,
         linear: RowOptimizer,
         n_inputs: int,
@@ -40,7 +40,7 @@ class Table(tf.Module):
         super().__init__(name="table")
         start = tf.random.stateless_uniform([n_rows, dim], [seed, 0xC7], -init_scale, init_scale)
         self.embedding = tf.Variable(start, name="embedding")
-        self.wide = tf.Variable(tf.zeros([n_rows, n_tasks]), name="wide")
+        self.wide = tf.Variable(tf.zeros([n_rows, n_wide]), name="wide")
         self.slots = [
             embedding.build(self.embedding, n_inputs),
             linear.build(self.wide, n_inputs),

@@ -38,7 +38,10 @@ class TfrsModel(tfrs.Model):
         self.learner = learner
         self.task = tfrs.tasks.Ranking(
             loss=tf_keras.losses.BinaryCrossentropy(),
-            metrics=[tf_keras.metrics.AUC(name="auc")],
+            metrics=[
+                tf_keras.metrics.AUC(name="auc"),
+                tf_keras.metrics.BinaryCrossentropy(name="log_loss"),
+            ],
         )
 
     def compile(self, **options: Any) -> None:
@@ -52,7 +55,8 @@ class TfrsModel(tfrs.Model):
                 raise ConfigError(
                     f"compile({name}=...): the recipe brings its own. Set it in the recipe."
                 )
-        super().compile(**options)
+        # The task weighs its metrics itself; saying so spares Keras' warning.
+        super().compile(**{"weighted_metrics": [], **options})
 
     def call(self, inputs: Inputs, training: bool = False) -> tf.Tensor:
         """Returns calibrated probabilities float32[B, T]."""
@@ -105,10 +109,11 @@ def as_tfrs_model(
             which a dataset of encoded batches does not carry.
     """
     learner = Learner(recipe, schema, seed, labels)
-    if learner.side:
+    needs = [*learner.side, *(["whole queries"] if learner.whole_queries else [])]
+    if needs:
         raise ConfigError(
-            f"as_tfrs_model: the recipe needs the side columns {', '.join(learner.side)}, which "
-            "Keras does not pass on. Train it with `octr train`."
+            f"as_tfrs_model: recipe and schema need {', '.join(needs)} in every batch, which "
+            "Keras does not pass on. Train them with `octr train`."
         )
     model = TfrsModel(learner)
     model.compile()
@@ -129,16 +134,16 @@ def as_dataset(data_dir: str | Path, learner: Learner) -> tf.data.Dataset:
         reader = ShardReader(Path(data_dir), schema, shards, learner.encoder, learner.labels)
         for examples in reader.chunks((1, size)):
             chunk = examples.chunk((1, size))
-            x = {"ids": chunk.ids[0], "numeric": chunk.numeric[0]}
-            yield x, chunk.labels[0], chunk.weights[0]
+            n = examples.n_rows
+            x = {"ids": chunk.ids[0, :n], "numeric": chunk.numeric[0, :n]}
+            yield x, chunk.labels[0, :n], chunk.weights[0, :n]
 
     ids, numeric = learner.input_signature
     signature = (
-        {"ids": tf.TensorSpec([size, *ids.shape[1:]], ids.dtype),
-         "numeric": tf.TensorSpec([size, *numeric.shape[1:]], numeric.dtype)},
-        tf.TensorSpec([size, len(learner.labels)], tf.float32),
-        tf.TensorSpec([size], tf.float32),
-    )  # fmt: skip
+        {"ids": ids, "numeric": numeric},
+        tf.TensorSpec([None, len(learner.labels)], tf.float32),
+        tf.TensorSpec([None], tf.float32),
+    )
     return tf.data.Dataset.from_generator(batches, output_signature=signature).prefetch(4)
 
 

@@ -61,8 +61,8 @@ def _read(lookup: Lookup, files: tuple[InputFile, ...], source: Source) -> pa.Re
     wanted = (lookup.key, *lookup.columns)
     for piece in cut_pieces(list(files), source):
         for block in read_blocks(piece, source, wanted):
-            columns = [block.column(name, f"lookup by {lookup.key!r}") for name in wanted]
-            batches.append(pa.RecordBatch.from_arrays(columns, names=list(wanted)))
+            arrays = [block.column(name, f"lookup by {lookup.key!r}") for name in wanted]
+            batches.append(pa.RecordBatch.from_arrays(arrays, names=list(wanted)))
     table = pa.Table.from_batches(batches).combine_chunks()
     keys = to_strings(_whole(table.column(lookup.key)), f"lookup key {lookup.key!r}")
     # The first entry of a repeated key counts.

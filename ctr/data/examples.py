@@ -41,6 +41,8 @@ class Block(NamedTuple):
         query: uint64[n], hash of the query id, or None where the stream has none.
         side: Side columns that the recipe asks for, by name.
         frame: The raw columns of example id and slices.
+        skipped: int64[n], rows of the stream that a sampler left out right before each row; None
+            where none were.
     """
 
     ids: NDArray[np.int32]
@@ -51,12 +53,19 @@ class Block(NamedTuple):
     query: NDArray[np.uint64] | None
     side: Mapping[str, NDArray[Any]]
     frame: pa.RecordBatch
+    skipped: NDArray[np.int64] | None = None
+
+    @property
+    def n_skipped(self) -> int:
+        """Rows of the stream that a sampler left out before these."""
+        return 0 if self.skipped is None else int(self.skipped.sum())
 
     def cut(self, start: int, stop: int) -> Block:
         """Returns the rows ``start .. stop - 1`` without copying."""
         arrays = [part if part is None else part[start:stop] for part in self[:6]]
         side = {name: values[start:stop] for name, values in self.side.items()}
-        return Block(*arrays, side, self.frame.slice(start, stop - start))
+        skipped = None if self.skipped is None else self.skipped[start:stop]
+        return Block(*arrays, side, self.frame.slice(start, stop - start), skipped)
 
     def __len__(self) -> int:
         raise TypeError("a Block has columns, not a length; use len(block.time_us)")
@@ -68,11 +77,12 @@ class Examples:
 
     Attributes:
         blocks: The rows, in order, as cut from the row groups they came from.
-        start: Examples of the stream before this chunk.
+        start: Rows of the stream before this chunk.
         n_rows: Rows in this chunk.
         counts: What the encoder counted since the chunk before.
         places: int64[n], where each row stands among the ``K * B`` places; None means in order
             from the first.
+        n_skipped: Rows of the stream between ``start`` and ``stop`` that a sampler left out.
     """
 
     blocks: tuple[Block, ...]
@@ -80,11 +90,12 @@ class Examples:
     n_rows: int
     counts: dict[str, int]
     places: NDArray[np.int64] | None = None
+    n_skipped: int = 0
 
     @property
     def stop(self) -> int:
         """Position after this chunk."""
-        return self.start + self.n_rows
+        return self.start + self.n_rows + self.n_skipped
 
     def chunk(self, shape: tuple[int, int]) -> Chunk:
         """Returns the rows as ``K`` batches of ``B``; places without a row are 0."""

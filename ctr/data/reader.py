@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -19,12 +21,16 @@ from numpy.typing import NDArray
 from ctr.data.examples import Block, Examples
 from ctr.data.manifest import Shard, file_sha256
 from ctr.data.packing import pack, whole_query_places
+from ctr.data.sampled import count_skipped, thin
 from ctr.data.shard_check import check_footer, check_size, late, open_shard, read_group
 from ctr.data.side import check_side, shard_column, side_values
 from ctr.encoding import Encoder
 from ctr.errors import SchemaError, StreamError
 from ctr.hashing import fingerprint64
 from ctr.schema import Schema
+
+if TYPE_CHECKING:
+    from ctr.api import Sampler
 
 
 class ShardReader:
@@ -40,6 +46,7 @@ class ShardReader:
         side: Side columns that the recipe asks for.
         whole_queries: Never let the border of a batch cut a query; places that the next query
             does not fit in stay empty.
+        sampler: Leaves rows out before they are encoded; positions go on counting them.
 
     Raises:
         SchemaError: the stream cannot carry a side column or has no queries.
@@ -55,6 +62,7 @@ class ShardReader:
         allowed_lateness_us: int = 0,
         side: Sequence[str] = (),
         whole_queries: bool = False,
+        sampler: Sampler | None = None,
     ) -> None:
         check_side([*side, *(["query"] if whole_queries else [])], schema)
         self._side, self._whole_queries = tuple(side), whole_queries
@@ -62,7 +70,10 @@ class ShardReader:
         self.shards = tuple(shards)
         self._schema, self._encoder, self._labels = schema, encoder, tuple(labels)
         self._lateness = allowed_lateness_us
-        self._newest = np.iinfo(np.int64).min
+        # Far in the past, with room for the lateness to be taken off.
+        self._newest = int(np.iinfo(np.int64).min) // 2
+        self._sampler = sampler
+        self._left_out = 0  # rows that a sampler left out since the last one it kept
 
     @property
     def n_rows(self) -> int:
@@ -73,7 +84,8 @@ class ShardReader:
         """Yields chunks of ``K * B`` examples from position ``start``.
 
         Raises:
-            StreamError: a shard is missing, damaged, out of order or shorter than committed.
+            StreamError: a shard is missing, damaged, out of order or shorter than committed, or
+                a sampler leaves nothing over.
             SchemaError: a column is missing or of a wrong type, or a label is not 0 or 1.
         """
         counts: Counter[str] = Counter()
@@ -82,13 +94,34 @@ class ShardReader:
         encoded: deque[tuple[int, dict[str, int]]] = deque()
         cut = whole_query_places if self._whole_queries else None
         position = start
+        waiting = None
         for blocks, places in pack(self._blocks(start, encoded), shape, cut, counts):
             n = sum(len(block.time_us) for block in blocks)
-            while encoded and encoded[0][0] < position + n:
+            skipped = sum(block.n_skipped for block in blocks)
+            while encoded and encoded[0][0] < position + n + skipped:
                 counts.update(encoded.popleft()[1])
-            yield Examples(tuple(blocks), position, n, dict(counts), places)
-            position += n
+            if skipped:
+                counts["sampled_out"] += skipped
+            if waiting is not None:
+                yield waiting
+            waiting = Examples(tuple(blocks), position, n, dict(counts), places, skipped)
+            position = waiting.stop
             counts.clear()
+        if waiting is not None:
+            yield self._last(waiting)
+        elif start < self.n_rows:
+            raise StreamError(
+                f"{self.data_dir}: the sampler leaves out every example from position {start:,} "
+                "on. Raise its rates, or widen its time window."
+            )
+
+    def _last(self, examples: Examples) -> Examples:
+        """Returns the stream's last chunk with the rows that were left out after it."""
+        n = self._left_out
+        if not n:
+            return examples
+        counts = {**examples.counts, "sampled_out": examples.counts.get("sampled_out", 0) + n}
+        return replace(examples, counts=counts, n_skipped=examples.n_skipped + n)
 
     def check(self, start: int = 0) -> None:
         """Checks the shards from position ``start`` on, so that a long run need not fail late.
@@ -118,13 +151,14 @@ class ShardReader:
 
     def _blocks(self, start: int, encoded: deque[tuple[int, dict[str, int]]]) -> Iterator[Block]:
         """Yields blocks from ``start`` on; notes what was counted, by position of the row group."""
-        before = 0
+        before = self._left_out = 0
         for shard in self.shards:
             if before + shard.n_rows > start:
                 for row, block, counts in self._shard_blocks(shard, max(0, start - before)):
                     if before + row >= start:
                         encoded.append((before + row, counts))
-                    yield block
+                    if len(block.time_us):
+                        yield block
             else:
                 self._newest = max(self._newest, shard.max_time_us)
             before += shard.n_rows
@@ -146,8 +180,9 @@ class ShardReader:
                 n = file.metadata.row_group(group).num_rows
                 if row + n > skip:
                     # Encoded as a whole even if its first rows are skipped: see ``chunks``.
-                    block, counts = self._block(read_group(file, path, group, wanted), path, row)
-                    yield row, block.cut(max(0, skip - row), n), counts
+                    batch = read_group(file, path, group, wanted)
+                    block, counts = self._block(batch, path, row, max(0, skip - row))
+                    yield row, block, counts
                 else:
                     self._pass_over(file, path, group)
                 row += n
@@ -167,9 +202,9 @@ class ShardReader:
             self._newest = max(self._newest, int(times.max()))
 
     def _block(
-        self, batch: pa.RecordBatch, path: Path, row: int
+        self, batch: pa.RecordBatch, path: Path, row: int, skip: int
     ) -> tuple[Block, dict[str, int]]:
-        encoded = self._encoder.encode(batch, source=str(path))
+        """Returns the rows of a row group from its row ``skip`` on, and what was counted."""
         times = batch.column("event_time")
         if times.null_count:
             at = int(np.flatnonzero(np.asarray(times.is_null()))[0])
@@ -182,9 +217,10 @@ class ShardReader:
         query = None
         if self._schema.has("query_id"):
             query = fingerprint64(batch.column("query_id"))
+        empty = np.empty((len(time_us), 0), np.int32)
         block = Block(
-            encoded.ids,
-            encoded.numeric,
+            empty,
+            empty.astype(np.float32),
             np.column_stack([self._label(batch, name, path, row) for name in self._labels]),
             self._weights(batch, path, row),
             time_us,
@@ -192,6 +228,15 @@ class ShardReader:
             {name: side_values(batch, name) for name in self._side},
             batch.select(["example_id", *self._schema.slices]),
         )
+        factors = None
+        if self._sampler is not None and self._sampler.drops:
+            factors = self._sampler.factors(block)
+            batch, block = thin(batch, block, factors)
+        encoded = self._encoder.encode(batch, source=str(path))
+        block = block._replace(ids=encoded.ids, numeric=encoded.numeric)
+        if factors is None:
+            return block.cut(skip, len(time_us)), encoded.counts
+        block, self._left_out = count_skipped(block, factors, skip, self._left_out)
         return block, encoded.counts
 
     def _check_order(self, time_us: NDArray[np.int64], path: Path, row: int) -> None:

@@ -115,7 +115,10 @@ def arrivals(
         rows = np.flatnonzero(~same[:, :task].any(axis=1))
         parts.append((moments[rows, task], rows, (same & known)[rows]))
     moment, row, arrived = (np.concatenate(x) for x in zip(*parts, strict=True))
-    # Nothing is learned from a row without a known label but its numeric statistics.
+    # Nothing is learned from a row without a known label but its numeric statistics, and nothing
+    # at all from one without weight.
+    learned = held.block.weights[row] > 0
+    moment, row, arrived = moment[learned], row[learned], arrived[learned]
     order = np.lexsort((row, moment))
     return Arrivals(moment[order], row[order], arrived[order])
 

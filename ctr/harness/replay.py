@@ -30,10 +30,13 @@ class Cost:
     Attributes:
         compile_cpu_s: CPU seconds of the first launch.
         launches: (CPU seconds, examples) of each later launch.
+        share: Examples learned per example of the stream: below 1 where a sampler drops some,
+            above 1 where labels of one example arrive at several moments.
     """
 
     compile_cpu_s: float = 0.0
     launches: list[tuple[float, int]] = field(default_factory=list)
+    share: float = 1.0
 
     def add(self, cpu_s: float, examples: int) -> None:
         """Counts one launch."""
@@ -44,10 +47,13 @@ class Cost:
 
     @property
     def cpu_us_per_example(self) -> float | None:
-        """CPU microseconds of learning one example: the median launch, which no neighbour bends."""
+        """CPU microseconds per example of the stream, by the median launch of learning.
+
+        The median is not bent by what else the machine does.
+        """
         full = max((n for _, n in self.launches), default=0)
         spent = [cpu_s / n for cpu_s, n in self.launches if 2 * n > full]
-        return 1e6 * float(np.median(spent)) if spent else None
+        return 1e6 * self.share * float(np.median(spent)) if spent else None
 
 
 @dataclass(frozen=True)
@@ -109,7 +115,8 @@ def replay(
         CtrError: the data cannot be read, or the learner's numbers are not finite.
     """
     timing, told = timing or Timing(), progress or (lambda _: None)
-    run = _immediate if timing.immediate else _delayed
+    sampler = learner.recipe.sampler
+    run = _immediate if timing.immediate and not sampler.drops else _delayed
     return run(learner, stream, burn_in, timing, told)
 
 
@@ -137,18 +144,24 @@ def _immediate(
 def _delayed(
     learner: Learner, stream: Stream, burn_in: int, timing: Timing, told: Progress
 ) -> Replayed:
-    """Holds the encoded stream in memory, about 100 bytes per example and id slot times four."""
+    """Holds the encoded stream in memory, about 100 bytes per example and id slot times four.
+
+    What a sampler drops is predicted like everything else, so that arms are scored on the same
+    examples, but not learned.
+    """
+    sampler = learner.recipe.sampler
     observer, cost = Observer(stream.schema.slices, burn_in), Cost()
     blocks = []
     for examples in stream.chunks(learner):
-        blocks.extend(examples.blocks)
         for block in examples.blocks:
             observer.add(block)
+            weights = block.weights * sampler.factors(block)
+            blocks.append(block._replace(weights=weights))
     held = Held.of(blocks)
     label_time = stream.label_times(learner.labels) if timing.at_label_time else {}
-    queue = ArrivalQueue(
-        learner, held, arrivals(held, learner.labels, timing.delay_us, label_time)
-    )
+    order = arrivals(held, learner.labels, timing.delay_us, label_time)
+    cost.share = len(order.row) / held.n_rows
+    queue = ArrivalQueue(learner, held, order)
     prob = np.zeros((held.n_rows, len(learner.labels)), np.float32)
     for start, stop, version_us in versions(
         held.time_us, timing.publish_us, learner.recipe.batch_size
@@ -178,6 +191,20 @@ def versions(
         moments = time_us[starts]
     stops = np.append(starts[1:], n)
     return [(int(a), int(b), int(t)) for a, b, t in zip(starts, stops, moments, strict=True)]
+
+
+def launch_batches(stream: Stream, timing: Timing, batch_size: int) -> int:
+    """Returns the batches per launch that suit a timing; 0 leaves the learner's own choice.
+
+    A launch costs the same however few of its batches are filled, so that it should not be much
+    larger than what arrives between two model versions.
+    """
+    if timing.immediate:
+        return 0
+    span_us = stream.shards[-1].max_time_us - stream.shards[0].min_time_us
+    n_rows = sum(shard.n_rows for shard in stream.shards)
+    per_version = n_rows * timing.publish_us / max(span_us, 1)
+    return int(np.clip(np.ceil(per_version / batch_size), 1, 32))
 
 
 def inference_us(learner: Learner, sample: tuple[NDArray[np.int32], NDArray[np.float32]]) -> float:

@@ -49,7 +49,7 @@ class Observer:
 
     def __init__(self, slices: Sequence[str], burn_in: int) -> None:
         self._skip = burn_in
-        self._blocks: list[Block] = []
+        self._parts: list[tuple[Any, ...]] = []
         self._values = {name: SliceValues(MAX_SLICE_VALUES) for name in slices}
         self._codes: dict[str, list[NDArray[np.int64]]] = {name: [] for name in slices}
 
@@ -63,18 +63,16 @@ class Observer:
         kept = block.cut(skip, n)
         for name, values in self._values.items():
             self._codes[name].append(values.encode(kept.frame.column(name)))
-        empty = np.zeros((0,))
-        self._blocks.append(kept._replace(ids=empty, numeric=empty, side={}))
+        self._parts.append((kept.time_us, kept.labels, kept.weights, kept.query))
 
     def observed(self) -> Observed:
         """Returns everything collected."""
-        blocks = self._blocks
-        queries = [b.query for b in blocks if b.query is not None]
+        time_us, labels, weights, queries = zip(*self._parts, strict=True)
         return Observed(
-            np.concatenate([b.time_us for b in blocks]),
-            np.concatenate([b.labels for b in blocks]),
-            np.concatenate([b.weights for b in blocks]),
-            np.concatenate(queries) if queries else None,
+            np.concatenate(time_us),
+            np.concatenate(labels),
+            np.concatenate(weights),
+            None if queries[0] is None else np.concatenate(queries),
             {name: np.concatenate(codes) for name, codes in self._codes.items()},
             {name: values.names for name, values in self._values.items()},
         )

@@ -44,7 +44,7 @@ def main(folder: Path) -> None:
 def _run(folder: Path, unit: dict[str, Any]) -> None:
     from ctr.harness import arms, scores
     from ctr.harness.experiment import parse
-    from ctr.harness.replay import inference_us, replay
+    from ctr.harness.replay import inference_us, launch_batches, replay
     from ctr.harness.stream import open_stream
     from ctr.learner import Learner
     from ctr.report.content import json_ready
@@ -53,7 +53,8 @@ def _run(folder: Path, unit: dict[str, Any]) -> None:
     experiment = parse(unit["experiment"])
     stream = open_stream(experiment, unit["rows"])
     built = arms.build_arm(experiment, experiment.arm(unit["arm"]), stream.schema, unit["choice"])
-    learner = Learner(built.recipe, stream.schema, unit["seed"], experiment.labels)
+    n_batches = launch_batches(stream, built.timing, built.recipe.batch_size)
+    learner = Learner(built.recipe, stream.schema, unit["seed"], experiment.labels, n_batches)
     written = time.monotonic()
 
     def progress(done: int) -> None:

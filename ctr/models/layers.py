@@ -8,23 +8,72 @@ import tensorflow as tf
 import tf_keras
 
 from ctr.api import Features
+from ctr.encoding import Layout
+from ctr.errors import ConfigError
+from ctr.models.activations import activation
 
-ACTIVATIONS = ("relu", "swish", "gelu", "tanh", "softplus")
+Dense = tf_keras.layers.Dense
+
+def saves(n_inputs: int, n_outputs: int, rank: int) -> bool:
+    """True if a bottleneck makes a layer cheaper.
+
+    A full layer takes ``m * n`` multiplications per example, one of rank k takes ``k * (m + n)``,
+    so it saves where ``k < m * n / (m + n)``: below half of the width of a square layer.
+
+    Paper: "On the Factory Floor" (arXiv:2209.05310), section 3.1.
+    """
+    return rank * (n_inputs + n_outputs) < n_inputs * n_outputs
 
 
-def mlp(units: Sequence[int], activation: str, seed: int) -> list[tf_keras.layers.Dense]:
-    """Returns hidden layers with He-normal kernels, seeded ``seed, seed + 1, ...``."""
-    return [
-        tf_keras.layers.Dense(
-            n, activation, kernel_initializer=tf_keras.initializers.HeNormal(seed + i)
-        )
-        for i, n in enumerate(units)
+def tower(
+    n_inputs: int,
+    units: Sequence[int],
+    activation_name: str,
+    beta: float,
+    ranks: Sequence[int],
+    seed: int,
+) -> list[tf_keras.layers.Dense]:
+    """Returns hidden layers with He-normal kernels, seeded ``seed, seed + 1, ...``.
+
+    A layer of rank k is two: a thin one without bias or activation, then the layer proper. Their
+    kernels are drawn so that the product has the variance of the full one: ``Var(U) = 1 / m`` and
+    ``Var(V) = 2 / k``.
+
+    Args:
+        n_inputs: Numbers per example that the first layer reads.
+        units: Units of each hidden layer.
+        activation_name: Activation of all of them.
+        beta: Width of its bend.
+        ranks: One per layer, or empty; a rank that saves nothing leaves its layer whole.
+        seed: Decides the kernels.
+
+    Raises:
+        ConfigError: there are ranks, and none saves anything.
+    """
+    widths = (n_inputs, *units)
+    low = [
+        rank > 0 and saves(m, n, rank)
+        for m, n, rank in zip(widths, units, ranks or [0] * len(units), strict=False)
     ]
+    if any(ranks) and not any(low):
+        raise ConfigError(
+            f"ranks {tuple(ranks)} save nothing in layers of {' -> '.join(map(str, widths))}: a "
+            "rank must be below m * n / (m + n). Lower them, or widen the layers."
+        )
+    act = activation(activation_name, beta)
+    layers = []
+    for i, n in enumerate(units):
+        if low[i]:
+            thin = tf_keras.initializers.LecunNormal(seed + 250 + i)
+            layers.append(Dense(ranks[i], use_bias=False, kernel_initializer=thin))
+        kernel = tf_keras.initializers.HeNormal(seed + i)
+        layers.append(Dense(n, act, kernel_initializer=kernel))
+    return layers
 
 
 def zero_head(n_tasks: int) -> tf_keras.layers.Dense:
     """Returns the output layer, starting at 0: the deep part begins by agreeing with the wide."""
-    return tf_keras.layers.Dense(n_tasks, use_bias=False, kernel_initializer="zeros")
+    return Dense(n_tasks, use_bias=False, kernel_initializer="zeros")
 
 
 def flat_inputs(features: Features) -> tf.Tensor:
@@ -43,6 +92,11 @@ def flat_inputs(features: Features) -> tf.Tensor:
     padded = tf.pad(features.numeric, [[0, 0], [0, n_rows * dim - n_numeric]])
     joined = tf.concat([vectors, tf.reshape(padded, [-1, n_rows, dim])], axis=1)
     return tf.reshape(joined, [-1, joined.shape[1] * dim])
+
+
+def flat_width(layout: Layout, dim: int) -> int:
+    """Returns the width of :func:`flat_inputs`."""
+    return (layout.n_features + -(-len(layout.numeric) // dim)) * dim
 
 
 def run(layers: Sequence[tf_keras.layers.Layer], x: tf.Tensor) -> tf.Tensor:

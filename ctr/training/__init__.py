@@ -2,6 +2,6 @@
 
 from ctr.training.run import RunConfig
 from ctr.training.session import train_and_report
-from ctr.training.trainer import Trainer
+from ctr.training.trainer import Status, Trainer
 
-__all__ = ["RunConfig", "Trainer", "train_and_report"]
+__all__ = ["RunConfig", "Status", "Trainer", "train_and_report"]

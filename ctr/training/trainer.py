@@ -85,8 +85,9 @@ class Trainer:
         self.learner = _build(config, schema)
         lateness_us = round(allowed_lateness_s * 1e6)
         self.reader = ShardReader(
-            data_dir, schema, shards, self.learner.encoder, self.learner.labels, lateness_us
-        )
+            data_dir, schema, shards, self.learner.encoder, self.learner.labels, lateness_us,
+            self.learner.side, self.learner.whole_queries, config.recipe.sampler,
+        )  # fmt: skip
         # Everything that can be refused is refused before the run folder is touched.
         saved = self._store.latest()
         self.reader.check(0 if saved is None else saved.examples)
@@ -135,7 +136,8 @@ class Trainer:
             else:
                 self.cpu_s += spent
                 self.wall_s += passed
-                self.timed_examples += examples.n_rows
+                # Rows that a sampler leaves out belong to the stream and cost next to nothing.
+                self.timed_examples += examples.stop - examples.start
             first = False
             if progress is not None:
                 primary = self.metrics[self.learner.labels[0]]
@@ -254,6 +256,9 @@ class Trainer:
 
 def _build(config: RunConfig, schema: Schema) -> Learner:
     """Builds the learner; a value that no layer accepts is the configuration's fault."""
+    twice = [name for name, n in Counter(config.labels).items() if n > 1]
+    if twice:
+        raise ConfigError(f"label {twice[0]!r} is named twice. Name each label once.")
     try:
         return Learner(config.recipe, schema, config.seed, config.labels)
     except CtrError:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
 from tensorboard.compat.proto.event_pb2 import Event
@@ -109,23 +110,18 @@ def replace_shards(
     for shard in shards:
         path = data / shard.file
         change(shard.sequence, path)
-        table = pq.read_table(path)
-        times = table.column("event_time").cast("int64").to_numpy() if table.num_rows else [0]
-        renewed.append(
-            Shard(
-                shard.sequence, shard.file, table.num_rows, path.stat().st_size,
-                file_sha256(path), int(min(times)), int(max(times)), int(max(times)),
-            )
-        )  # fmt: skip
+        times = pq.read_table(path).column("event_time").cast(pa.timestamp("us", "UTC"))
+        us = times.cast(pa.int64()).to_pylist() or [0]
+        size, digest = path.stat().st_size, file_sha256(path)
+        place = (shard.sequence, shard.file, len(times), size, digest)
+        renewed.append(Shard(*place, min(us), max(us), max(us)))
     manifest.commit(data, schema, renewed)
 
 
 def command(data: Path, run: Path, *options: str) -> list[str]:
     """Returns the command line of a training process."""
-    return [
-        sys.executable, "-m", "XX", "--data", str(data),
-        "--run", str(run), *options,
-    ]  # fmt: skip
+    octr = Path(sys.executable).with_name("octr")
+    return [str(octr), "train", "--data", str(data), "--run", str(run), *options]
 
 
 def train(data: Path, run: Path, *options: str) -> str:

@@ -75,6 +75,16 @@ def test_rows_come_out_in_event_time_order_ties_in_log_order(log):
     assert not (log.data / ".staging").exists()
 
 
+@pytest.mark.parametrize("piece_bytes", [100, 1 << 20])
+def test_many_equal_times_keep_the_order_of_the_log(log, piece_bytes):
+    lines = [f"{i:04d},{(7 * i) % 3},u,0\n" for i in range(2000)]
+    (log.folder / "a.csv").write_text("id,ts,user,click\n" + "".join(lines))
+    log(piece_bytes=piece_bytes * 20, shard_rows=300)
+    found = [(row["event_time"], row["example_id"]) for row in read(log.data)]
+    assert found == sorted(found)
+    assert len(found) == 2000
+
+
 def test_events_are_joined_and_every_other_fate_is_counted(log):
     (log.folder / "imp-1.csv").write_text("id,ts,user\na,100,u\nb,101,u\nb,101,u\nc,102,u\n")
     (log.folder / "imp-2.csv").write_text("id,ts,user\nd,103,u\na,190,u\nbad,x,u\n")

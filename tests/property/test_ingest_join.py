@@ -3,7 +3,7 @@
 import tempfile
 from pathlib import Path
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from ctr.schema import Feature, Label, Schema
@@ -38,7 +38,13 @@ def run(folder: Path, data: Path, piece_bytes: int):
     return (data / "manifest.jsonl").read_bytes(), summary
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# No shrinking: each try is two whole pipelines.
+@settings(
+    max_examples=8,
+    deadline=None,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+    suppress_health_check=[HealthCheck.too_slow],
+)
 @given(times=impressions, events=clicks, draw=st.data())
 def test_order_repetition_and_cutting_do_not_matter(times, events, draw):
     rows = [f"i{k},{t},u{k % 4}" for k, t in enumerate(times)]

@@ -73,7 +73,8 @@ def test_an_id_that_was_silent_too_long_starts_anew() -> None:
     learn(model, [5], 3 * HOUR)
     assert row(model, 5) == 0.0, "its row is cleared when it comes back"
     assert row(model, 6) == before
-    assert float(model.table.slots[1].accumulator[5, 0]) == RECIPE.optimizer.linear.initial_accumulator
+    start = RECIPE.optimizer.linear.initial_accumulator
+    assert float(model.table.slots[1].accumulator[5, 0]) == start
     learn(model, [5], 3 * HOUR)
     assert row(model, 5) > 0.0
     assert model.n_parameters()["expired_returns"] == 1

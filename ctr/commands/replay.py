@@ -1,0 +1,65 @@
+"""``octr replay``: arms x seeds over one stream, compared with intervals and verdicts."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+HELP = "compare arms of an experiment over a stream, paired, with intervals and verdicts"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the verb's options."""
+    parser.add_argument(
+        "experiment", metavar="EXPERIMENT", help="a TOML page, or the name of a shipped experiment"
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR",
+        help="folder of the report and of finished units (default: replays/NAME)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--jobs", type=int, default=0, metavar="N", help="processes at a time (default: all cores)"
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="A.B=VALUE", dest="settings",
+        help="change a key of the page, e.g. stream.rows=100000 or arms.0.set='[...]'; repeatable",
+    )  # fmt: skip
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the experiment, prints its table and writes ``report.json`` and ``report.html``.
+
+    Returns:
+        0, or 1 if a unit failed.
+    """
+    from ctr.errors import ConfigError
+    from ctr.harness.experiment import load_table, parse
+    from ctr.quiet import start_quietly
+
+    table = load_table(args.experiment, args.settings)
+    name = parse(table, args.experiment).name
+    if args.jobs < 0:
+        raise ConfigError(f"--jobs must be at least 1, received {args.jobs}.")
+    jobs = args.jobs or len(os.sched_getaffinity(0))
+    # The console script does not look for modules where it is called.
+    sys.path.append(os.getcwd())
+    start_quietly()
+    from ctr.harness.page import write_page
+    from ctr.harness.session import run_experiment
+    from ctr.harness.table import text_table
+
+    output = args.output or Path("replays") / name
+    output.mkdir(parents=True, exist_ok=True)
+    outcome = run_experiment(table, output, jobs, args.experiment)
+    if outcome.report["arms"]:
+        print(text_table(outcome.report))
+        print(f"report: {write_page(output, outcome.report)}", file=sys.stderr)
+    for failure in outcome.failures:
+        print(
+            f"octr: {failure.unit.arm}, seed {failure.unit.seed} failed: {failure.reason} "
+            f"See {failure.log}.",
+            file=sys.stderr,
+        )
+    return 1 if outcome.failures else 0

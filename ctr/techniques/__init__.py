@@ -1,0 +1,1 @@
+"""Techniques: research modules that come with the learner, one file each."""

@@ -1,0 +1,112 @@
+"""Pushes the members of an ensemble apart, so that their mean has less chance left in it."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+import tensorflow as tf
+
+from ctr.api import Batch, Forward, Loss
+from ctr.errors import ConfigError, ModuleError
+from ctr.losses import LogLoss
+from ctr.models import Ensemble
+from ctr.module import ModuleInfo
+from ctr.recipe import Recipe
+from ctr.schedules import Ramp
+
+#: Variance of logits (squared nats) below which members count as constant, not as correlated.
+_FLOOR = 1e-4
+
+
+@dataclass(frozen=True)
+class Decorrelated:
+    """A loss plus a penalty on members whose logits rise and fall together over a batch.
+
+    Attributes:
+        base: The loss that is added to.
+        strength: Weight of the penalty.
+        ramp: How the penalty sets in.
+    """
+
+    base: Loss = field(default_factory=LogLoss)
+    strength: float = 0.01
+    ramp: Ramp = field(default_factory=Ramp)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Side columns that the base and the ramp need."""
+        return (*getattr(self.base, "columns", ()), *self.ramp.columns)
+
+    @property
+    def whole_queries(self) -> bool:
+        """True if the base needs batches of whole queries."""
+        return getattr(self.base, "whole_queries", False)
+
+    def __call__(self, forward: Forward, batch: Batch) -> tf.Tensor:
+        """Returns float32[B]; the penalty belongs to the batch and is added to each example."""
+        penalty = correlation_penalty(forward.aux["members"], batch.weights)
+        return self.base(forward, batch) + self.strength * self.ramp(batch) * penalty
+
+
+def correlation_penalty(members: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    """Returns the summed squared correlation of all pairs of members, float32[].
+
+    Args:
+        members: float32[k, B, T], logits.
+        weights: float32[B]; examples of weight 0 do not count.
+    """
+    share = (weights / tf.maximum(tf.reduce_sum(weights), 1e-6))[None, :, None]
+    centred = members - tf.reduce_sum(share * members, axis=1, keepdims=True)
+    pairs = []
+    variance = tf.reduce_sum(share * centred * centred, axis=1) + _FLOOR
+    for i, j in itertools.combinations(range(members.shape[0]), 2):
+        covariance = tf.reduce_sum(share[0] * centred[i] * centred[j], axis=0)
+        pairs.append(tf.reduce_sum(covariance**2 / (variance[i] * variance[j])))
+    return tf.add_n(pairs)
+
+
+@dataclass(frozen=True)
+class AntiDistillation:
+    """Adds ``strength * sum over pairs of corr(s_m, s_n)**2`` to the loss of an ensemble.
+
+    Members that err in different ways cancel more of each other's chance; the price is that each
+    one is kept from part of the signal. Use after ``ensemble``.
+
+    Paper: Shamir and Coviello 2020, "Anti-distillation: improving reproducibility of deep
+    networks" (arXiv:2010.09923); "On the Factory Floor" (arXiv:2209.05310), section 5.
+    Deviations: the papers give no formula; the squared correlation of logits over a batch is ours.
+    Reduces to: the plain ensemble with ``strength = 0``.
+
+    Attributes:
+        strength: Weight of the penalty, in nats per example and pair of fully correlated members.
+        ramp_examples: Examples over which the penalty grows to its full weight.
+    """
+
+    strength: float = 0.01
+    ramp_examples: int = 20_000
+    info: ClassVar[ModuleInfo] = ModuleInfo(
+        name="anti_distillation",
+        paper="Anti-distillation (arXiv:2010.09923); On the Factory Floor (arXiv:2209.05310), "
+        "section 5",
+        extends=frozenset({"loss"}),
+        needs=(Ensemble,),
+    )
+
+    def __post_init__(self) -> None:
+        if self.strength < 0 or self.ramp_examples < 0:
+            raise ConfigError(
+                "anti_distillation: strength and ramp_examples must be at least 0, received "
+                f"{self.strength} and {self.ramp_examples}."
+            )
+
+    def apply(self, recipe: Recipe) -> Recipe:
+        """Returns the recipe with the penalty in its loss."""
+        if not isinstance(recipe.model, Ensemble) or recipe.model.members < 2:
+            raise ModuleError(
+                "module 'anti_distillation' pushes the members of an ensemble apart, but the "
+                'model has none to push. Put {use = "ensemble", members = 3} before it.'
+            )
+        loss = Decorrelated(recipe.loss, self.strength, Ramp(float(self.ramp_examples)))
+        return replace(recipe, loss=loss)
