@@ -99,10 +99,9 @@ class CheckpointStore:
         sync(self.folder)
         # A run only goes forward, so a newer one was passed over as damaged; left in place it
         # would count as one of the newest.
-        older, newer = [], []
-        for path in self.paths():
-            (older if path <= final else newer).append(path)
-        for path in [*older[: -self.keep], *newer]:
+        upto = [path for path in self.paths() if path <= final]
+        beyond = [path for path in self.paths() if path > final]
+        for path in [*upto[: -self.keep], *beyond]:
             shutil.rmtree(path)
         return final
 
@@ -142,7 +141,7 @@ def _write(
     tf.train.Checkpoint(learner=learner).write(str(folder / "variables"))
     # Opened here, because NumPy would swallow what a full disk says when it closes the file.
     with (folder / "metrics.npz").open("wb") as stream:
-        np.savez(stream, **arrays)
+        np.savez(stream, **arrays)  # type: ignore[arg-type]
     files = {path.name: file_sha256(path) for path in sorted(folder.iterdir())}
     meta = {"examples": examples, "files": files, "extra": dict(extra)}
     (folder / META).write_text(json.dumps(meta, indent=1))

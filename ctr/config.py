@@ -27,11 +27,12 @@ def override(config: T, assignments: Iterable[str]) -> T:
         path, equals, text = assignment.partition("=")
         if not equals:
             raise ConfigError(f"--set {assignment!r}: expected a.b=value.")
-        config = _assign(config, path.strip().split("."), _value(text.strip()), assignment)
+        config = _assign(config, path.strip().split("."), toml_value(text.strip()), assignment)
     return config
 
 
-def _value(text: str) -> Any:
+def toml_value(text: str) -> Any:
+    """Returns what a text means in TOML; a text that is no TOML value stands for itself."""
     try:
         return tomllib.loads(f"x = {text}")["x"]
     except tomllib.TOMLDecodeError:

@@ -54,8 +54,9 @@ class Learner(tf.Module):
         known = [label.name for label in schema.labels]
         for name in labels:
             if name not in known:
-                raise ConfigError(f"schema {schema.name!r} has no label {name!r}: "
-                                  f"{nearest(name, known)}")
+                raise ConfigError(
+                    f"schema {schema.name!r} has no label {name!r}: {nearest(name, known)}"
+                )
         self.recipe, self.schema, self.seed = recipe, schema, seed
         self.labels = tuple(labels) or (known[0],)
         self.encoder = Encoder(schema, recipe.table_rows)
@@ -89,10 +90,7 @@ class Learner(tf.Module):
         self._launch = tf.function(
             self._learn_chunk, input_signature=self._chunk_spec(), jit_compile=True
         )
-        self._single = tf.function(
-            lambda *arrays: self._learn_batch(Batch(*arrays, {}, self.examples.read_value())),
-            jit_compile=True,
-        )
+        self._single = tf.function(self._learn_plain, jit_compile=True)
         self._serve = tf.function(
             lambda ids, numeric: self.logits(ids, numeric), input_signature=self.input_signature
         )
@@ -186,7 +184,11 @@ class Learner(tf.Module):
         ]
 
     def _forward(
-        self, ids: tf.Tensor, numeric: tf.Tensor, training: bool, tape: tf.GradientTape | None = None
+        self,
+        ids: tf.Tensor,
+        numeric: tf.Tensor,
+        training: bool,
+        tape: tf.GradientTape | None = None,
     ) -> tuple[tf.Tensor, tf.Tensor, Forward, Features]:
         for transform in self._transforms:
             ids, numeric = transform(ids, numeric)
@@ -226,6 +228,12 @@ class Learner(tf.Module):
             return batch.ids
         return self.admission(batch.ids, batch.side["event_time"])
 
+    def _learn_plain(
+        self, ids: tf.Tensor, numeric: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor
+    ) -> tf.Tensor:
+        seen = self.examples.read_value()
+        return self._learn_batch(Batch(ids, numeric, labels, weights, {}, seen))
+
     def _learn_chunk(
         self,
         ids: tf.Tensor,
@@ -236,7 +244,9 @@ class Learner(tf.Module):
     ) -> tf.Tensor:
         k, b = self.chunk_shape
         out = tf.TensorArray(tf.float32, size=k, element_shape=[b, len(self.labels)])
-        for i in tf.range(k):
+        # Batches of padding at the end of the data are left out: momentum would move weights.
+        filled = tf.reduce_any(weights > 0.0, axis=1)
+        for i in tf.range(tf.reduce_max(tf.where(filled, tf.range(k) + 1, 0))):
             beside = {name: values[i] for name, values in side.items()}
             seen = self.examples.read_value()
             batch = Batch(ids[i], numeric[i], labels[i], weights[i], beside, seen)

@@ -130,6 +130,7 @@ def as_dataset(data_dir: str | Path, learner: Learner) -> tf.data.Dataset:
     schema, shards = manifest.load(data_dir)
     size = learner.recipe.batch_size
 
+    @tf.autograph.experimental.do_not_convert
     def batches() -> Iterator[tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]]:
         reader = ShardReader(Path(data_dir), schema, shards, learner.encoder, learner.labels)
         for examples in reader.chunks((1, size)):

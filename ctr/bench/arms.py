@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ctr.bench.gemm import gemm_only, layer_shapes
 from ctr.bench.stream import N_CATEGORIES, N_NUMERIC, Rows, bench_schema, write_shard
@@ -39,16 +41,21 @@ def step(rows: Rows, batch_size: int, table_rows: int = 1 << 20, name: str = "")
     size = n_batches * batch_size
     # Stands in for the encoder: spreads (feature, category) over the table's rows.
     mixed = rows.codes * 2_654_435_761 + np.arange(N_CATEGORIES) * 0x9E3779B1
-    columns = (
-        ((mixed >> 7) % (table_rows - 1) + 1).astype(np.int32),
-        rows.numeric,
-        rows.label.astype(np.float32)[:, None],
-        np.ones(len(rows.label), np.float32),
-    )
-    chunks = [
-        Chunk(*(_cut(column, at, n_batches, batch_size) for column in columns), {})
-        for at in range(0, len(rows.label), size)
-    ]
+    ids = ((mixed >> 7) % (table_rows - 1) + 1).astype(np.int32)
+    labels = rows.label.astype(np.float32)[:, None]
+    ones = np.ones(len(labels), np.float32)
+
+    def chunk(at: int) -> Chunk:
+        shape = n_batches, batch_size
+        return Chunk(
+            _cut(ids, at, shape),
+            _cut(rows.numeric, at, shape),
+            _cut(labels, at, shape),
+            _cut(ones, at, shape),
+            {},
+        )
+
+    chunks = [chunk(at) for at in range(0, len(labels), size)]
 
     def run() -> None:
         for chunk in chunks:
@@ -88,7 +95,7 @@ def _learner(batch_size: int, table_rows: int) -> Learner:
     return Learner(recipe, bench_schema())
 
 
-def _cut(column: np.ndarray, at: int, n_batches: int, batch_size: int) -> np.ndarray:
+def _cut(column: NDArray[Any], at: int, shape: tuple[int, int]) -> NDArray[Any]:
     """Returns ``[K, B, ...]`` from row ``at``; rows beyond the end are taken from the start."""
-    index = np.arange(at, at + n_batches * batch_size) % len(column)
-    return column[index].reshape(n_batches, batch_size, *column.shape[1:])
+    index = np.arange(at, at + shape[0] * shape[1]) % len(column)
+    return column[index].reshape((*shape, *column.shape[1:]))

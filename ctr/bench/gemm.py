@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import numpy as np
 import tensorflow as tf
@@ -14,7 +15,7 @@ def layer_shapes(
     """Returns (inputs, outputs) of every matrix of a low-rank cross network with a tower."""
     cross = [(width, cross_rank), (cross_rank, width)] * cross_layers
     units = [width, *hidden, n_tasks]
-    return cross + list(zip(units[:-1], units[1:], strict=True))
+    return cross + list(pairwise(units))
 
 
 def flops_per_example(shapes: Sequence[tuple[int, int]]) -> int:

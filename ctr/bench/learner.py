@@ -26,15 +26,33 @@ _PEER_ROWS = 16_384
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of ``octr bench learner``."""
-    parser.add_argument("--batch-size", type=int, nargs="+", default=[512, 1024], metavar="B",
-                        help="the floor is measured at each, all else at the first (512 1024)")
+    parser.add_argument(
+        "--batch-size",
+        type=int,
+        nargs="+",
+        default=[512, 1024],
+        metavar="B",
+        help="the floor is measured at each, all else at the first (512 1024)",
+    )
     parser.add_argument("--rounds", type=int, default=5, help="measured rounds per arm (5)")
-    parser.add_argument("--rows", type=int, default=65_536,
-                        help="examples of the stream; an arm works through them once a round")
-    parser.add_argument("--only", default=",".join(PARTS), metavar="A,B",
-                        help=f"parts to measure: {', '.join(PARTS)}")
-    parser.add_argument("--threads", type=int, default=1,
-                        help="threads inside one operation (1: none of the time is waiting)")
+    parser.add_argument(
+        "--rows",
+        type=int,
+        default=65_536,
+        help="examples of the stream; an arm works through them once a round",
+    )
+    parser.add_argument(
+        "--only",
+        default=",".join(PARTS),
+        metavar="A,B",
+        help=f"parts to measure: {', '.join(PARTS)}",
+    )
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=1,
+        help="threads inside one operation (1: none of the time is waiting)",
+    )
     parser.add_argument("--output", type=Path, help="also write the result to this JSON file")
 
 
@@ -144,15 +162,17 @@ def _peers(rows: Rows, batch_size: int, parts: Sequence[str]) -> Group:
     from ctr.bench.arms import step
     from ctr.bench.stream import Rows
 
-    some = Rows(*(column[:_PEER_ROWS] for column in rows))
+    n = _PEER_ROWS
+    some = Rows(rows.codes[:n], rows.numeric[:n], rows.label[:n])
     n = len(some.label)
     ours = step(rows, batch_size, name=f"step beside Keras, B={batch_size}")
     arms, comparisons = [ours], []
     if "keras" in parts:
         name = f"Keras predict_on_batch + train_on_batch, B={batch_size}"
         arms.append(Arm(name, peers.keras_predict_then_train(some, batch_size), n))
-        comparisons.append(Comparison(f"Keras predict + train / step, B={batch_size}", name,
-                                      ours.name, 3.5))
+        comparisons.append(
+            Comparison(f"Keras predict + train / step, B={batch_size}", name, ours.name, 3.5)
+        )
         arms.append(Arm(f"Keras fit, B={batch_size}", peers.keras_fit(some, batch_size), n))
     if "tfrs" in parts:
         name = f"TFRS tasks.Ranking fit, B={batch_size}"

@@ -16,7 +16,9 @@ def machine() -> dict[str, Any]:
     return {
         "processor": _first("/proc/cpuinfo", "model name") or platform.processor(),
         "architecture": platform.machine(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(),
         "memory": _first("/proc/meminfo", "MemTotal"),
         "load_average": [round(load, 2) for load in os.getloadavg()],
         "system": platform.platform(),

@@ -15,31 +15,73 @@ HELP = "learn from ingested data in one pass; run it again to resume"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of ``octr train``."""
     parser.add_argument("--data", type=Path, required=True, help="folder written by octr ingest")
-    parser.add_argument("--run", type=Path, required=True, help="run folder, new or to resume",
-                        dest="run_dir")
+    parser.add_argument(
+        "--run", type=Path, required=True, help="run folder, new or to resume", dest="run_dir"
+    )
     parser.add_argument("--recipe", default="wide_dcn", help="lr, wide_dcn (default), dlrm or mlp")
-    parser.add_argument("--seed", type=non_negative_int, default=0,
-                        help="decides every initial value")
-    parser.add_argument("--labels", default="", metavar="A,B",
-                        help="labels to learn together; default: the schema's first")
-    parser.add_argument("--batch-size", type=positive_int, metavar="N",
-                        help="examples that share one set of weights")
-    parser.add_argument("--set", action="append", default=[], metavar="A.B=VALUE", dest="settings",
-                        help="change a field of the recipe, e.g. model.dim=32; repeatable")
-    parser.add_argument("--window-s", type=non_negative_float, default=0.0,
-                        help="metric window in seconds of event time (default: chosen from data)")
-    parser.add_argument("--allowed-lateness-s", type=non_negative_float, default=0.0,
-                        help="how far event time may go back between rows (default: 0)")
-    parser.add_argument("--warm-start", default="", metavar="CHECKPOINT",
-                        help="start from these weights, with new metrics")
-    parser.add_argument("--checkpoint-every", type=positive_int, metavar="EXAMPLES",
-                        help="examples between checkpoints (default: one a minute)")
-    parser.add_argument("--keep-checkpoints", type=positive_int, default=3, metavar="N",
-                        help="checkpoints kept (default: 3)")
-    parser.add_argument("--save-predictions", action="store_true",
-                        help="also write RUN/predictions.parquet")
-    parser.add_argument("--threads", type=positive_int, default=0,
-                        help="threads inside one operation (default: all cores)")
+    parser.add_argument(
+        "--seed", type=non_negative_int, default=0, help="decides every initial value"
+    )
+    parser.add_argument(
+        "--labels",
+        default="",
+        metavar="A,B",
+        help="labels to learn together; default: the schema's first",
+    )
+    parser.add_argument(
+        "--batch-size",
+        type=positive_int,
+        metavar="N",
+        help="examples that share one set of weights",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="A.B=VALUE",
+        dest="settings",
+        help="change a field of the recipe, e.g. model.dim=32; repeatable",
+    )
+    parser.add_argument(
+        "--window-s",
+        type=non_negative_float,
+        default=0.0,
+        help="metric window in seconds of event time (default: chosen from data)",
+    )
+    parser.add_argument(
+        "--allowed-lateness-s",
+        type=non_negative_float,
+        default=0.0,
+        help="how far event time may go back between rows (default: 0)",
+    )
+    parser.add_argument(
+        "--warm-start",
+        default="",
+        metavar="CHECKPOINT",
+        help="start from these weights, with new metrics",
+    )
+    parser.add_argument(
+        "--checkpoint-every",
+        type=positive_int,
+        metavar="EXAMPLES",
+        help="examples between checkpoints (default: one a minute)",
+    )
+    parser.add_argument(
+        "--keep-checkpoints",
+        type=positive_int,
+        default=3,
+        metavar="N",
+        help="checkpoints kept (default: 3)",
+    )
+    parser.add_argument(
+        "--save-predictions", action="store_true", help="also write RUN/predictions.parquet"
+    )
+    parser.add_argument(
+        "--threads",
+        type=positive_int,
+        default=0,
+        help="threads inside one operation (default: all cores)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -29,7 +29,8 @@ class Chunk(NamedTuple):
     side: Mapping[str, NDArray[Any]]
 
 
-class Block(NamedTuple):
+@dataclass(frozen=True)
+class Block:
     """Encoded rows, with what reports need beside them.
 
     Attributes:
@@ -62,13 +63,15 @@ class Block(NamedTuple):
 
     def cut(self, start: int, stop: int) -> Block:
         """Returns the rows ``start .. stop - 1`` without copying."""
-        arrays = [part if part is None else part[start:stop] for part in self[:6]]
-        side = {name: values[start:stop] for name, values in self.side.items()}
-        skipped = None if self.skipped is None else self.skipped[start:stop]
-        return Block(*arrays, side, self.frame.slice(start, stop - start), skipped)
+        def part(values: Any) -> Any:
+            return None if values is None else values[start:stop]
 
-    def __len__(self) -> int:
-        raise TypeError("a Block has columns, not a length; use len(block.time_us)")
+        side = {name: values[start:stop] for name, values in self.side.items()}
+        return Block(
+            part(self.ids), part(self.numeric), part(self.labels), part(self.weights),
+            part(self.time_us), part(self.query), side,
+            self.frame.slice(start, stop - start), part(self.skipped),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -233,7 +233,7 @@ class ShardReader:
             factors = self._sampler.factors(block)
             batch, block = thin(batch, block, factors)
         encoded = self._encoder.encode(batch, source=str(path))
-        block = block._replace(ids=encoded.ids, numeric=encoded.numeric)
+        block = replace(block, ids=encoded.ids, numeric=encoded.numeric)
         if factors is None:
             return block.cut(skip, len(time_us)), encoded.counts
         block, self._left_out = count_skipped(block, factors, skip, self._left_out)

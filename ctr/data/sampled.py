@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -56,4 +58,4 @@ def count_skipped(
         return block, left_out + len(factors) - skip
     skipped = np.diff(kept, prepend=skip - 1) - 1
     skipped[0] += left_out
-    return block._replace(skipped=skipped), len(factors) - 1 - int(kept[-1])
+    return replace(block, skipped=skipped), len(factors) - 1 - int(kept[-1])

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ctr import __version__, registry
-from ctr.config import content_hash, override, to_plain
+from ctr.config import content_hash, override, to_plain, toml_value
 from ctr.data.manifest import file_sha256
 from ctr.data.side import check_side
 from ctr.errors import ConfigError, ModuleError, nearest
@@ -99,6 +99,21 @@ def build_module(use: ModuleUse) -> ResearchModule:
     return module
 
 
+def module_from_settings(name: str, settings: Sequence[str]) -> ResearchModule:
+    """Builds a module from ``field=value`` assignments, values as in TOML.
+
+    Raises:
+        CtrError: there is no such module, or it has no such hyper-parameter.
+    """
+    values = {}
+    for assignment in settings:
+        key, equals, text = assignment.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {assignment!r}: expected field=value.")
+        values[key.strip()] = toml_value(text.strip())
+    return build_module(ModuleUse(name, values))
+
+
 def check_arms(experiment: Experiment, stream: Stream) -> dict[str, Built]:
     """Builds every arm, so that a mistake is found before hours of computing.
 
@@ -146,8 +161,9 @@ def _timing(experiment: Experiment, arm: Arm, schema: Schema) -> Timing:
     elif isinstance(given, Mapping):
         for name in given:
             if name not in labels:
-                raise ConfigError(f"delay_s names {name!r}, which is not learned: "
-                                  f"{nearest(name, labels)}")
+                raise ConfigError(
+                    f"delay_s names {name!r}, which is not learned: {nearest(name, labels)}"
+                )
         delays = {name: given[name] for name in given}
     else:
         delays = dict.fromkeys(labels, given)

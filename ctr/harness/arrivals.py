@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ctr.data.examples import Block, Chunk, Examples
+from ctr.api import Sampler
+from ctr.data.examples import Block, Examples
 from ctr.data.packing import whole_query_places
 from ctr.learner import Learner
 
@@ -22,18 +22,28 @@ class Held:
 
     Attributes:
         block: All rows as one block; its ``frame`` is that of the first part and not used.
+        factors: float32[n], what a row's weight is multiplied by in learning; 0 leaves it out.
     """
 
     block: Block
+    factors: NDArray[np.float32]
 
     @classmethod
-    def of(cls, blocks: Sequence[Block]) -> Held:
-        """Joins the blocks of a stream."""
-        columns = [np.concatenate([b[i] for b in blocks]) for i in range(5)]
+    def of(cls, blocks: Sequence[Block], sampler: Sampler) -> Held:
+        """Joins the blocks of a stream; a sampler decides what of it is learned."""
+
+        def joined(name: str) -> NDArray[Any]:
+            return np.concatenate([getattr(b, name) for b in blocks])
+
         queries = [b.query for b in blocks if b.query is not None]
         query = np.concatenate(queries) if queries else None
         side = {name: np.concatenate([b.side[name] for b in blocks]) for name in blocks[0].side}
-        return cls(Block(*columns, query, side, blocks[0].frame))
+        factors = np.concatenate([sampler.factors(b) for b in blocks])
+        block = Block(
+            joined("ids"), joined("numeric"), joined("labels"), joined("weights"),
+            joined("time_us"), query, side, blocks[0].frame,
+        )  # fmt: skip
+        return cls(block, factors)
 
     @property
     def n_rows(self) -> int:
@@ -63,8 +73,8 @@ class Held:
         side = {name: values[rows] for name, values in b.side.items()}
         query = None if b.query is None else b.query[rows]
         taken = Block(
-            b.ids[rows], b.numeric[rows], labels, b.weights[rows], b.time_us[rows], query, side,
-            b.frame,
+            b.ids[rows], b.numeric[rows], labels, b.weights[rows] * self.factors[rows],
+            b.time_us[rows], query, side, b.frame,
         )  # fmt: skip
         return Examples((taken,), 0, len(rows), {}, places)
 
@@ -117,7 +127,7 @@ def arrivals(
     moment, row, arrived = (np.concatenate(x) for x in zip(*parts, strict=True))
     # Nothing is learned from a row without a known label but its numeric statistics, and nothing
     # at all from one without weight.
-    learned = held.block.weights[row] > 0
+    learned = held.block.weights[row] * held.factors[row] > 0
     moment, row, arrived = moment[learned], row[learned], arrived[learned]
     order = np.lexsort((row, moment))
     return Arrivals(moment[order], row[order], arrived[order])
@@ -135,18 +145,15 @@ class ArrivalQueue:
         self._learner, self._held, self._order = learner, held, order
         self._done = 0
 
-    def learn_until(self, moment_us: int) -> Iterator[tuple[float, int]]:
-        """Learns what arrived strictly before a moment; yields (CPU seconds, rows) per launch."""
+    def learn_until(self, moment_us: int) -> None:
+        """Learns what arrived strictly before a moment, in order of arrival."""
         shape = self._learner.chunk_shape
         ready = int(np.searchsorted(self._order.time_us, moment_us, side="left"))
         while self._done < ready:
             examples = self._next(ready, shape)
             if examples is None:
                 return
-            chunk: Chunk = examples.chunk(shape)
-            cpu = time.process_time()
-            self._learner.learn(chunk)
-            yield time.process_time() - cpu, examples.n_rows
+            self._learner.learn(examples.chunk(shape))
 
     def _next(self, ready: int, shape: tuple[int, int]) -> Examples | None:
         # One row more than a chunk holds shows whether the last query in it is complete.

@@ -10,6 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from ctr.config import toml_value
 from ctr.errors import ConfigError, nearest
 from ctr.harness.fields import from_table
 
@@ -67,7 +68,9 @@ class ModuleUse:
     def from_table(cls, table: Any, where: str) -> ModuleUse:
         """Reads ``{use = "name", beta = 1.0}``."""
         if not isinstance(table, Mapping) or not isinstance(table.get("use"), str):
-            raise ConfigError(f'{where}: expected {{use = "module name", ...}}, received {table!r}.')
+            raise ConfigError(
+                f'{where}: expected {{use = "module name", ...}}, received {table!r}.'
+            )
         return cls(table["use"], {k: v for k, v in table.items() if k != "use"})
 
 
@@ -225,10 +228,7 @@ def _override(table: dict[str, Any], assignment: str) -> dict[str, Any]:
     path, equals, text = assignment.partition("=")
     if not equals:
         raise ConfigError(f"--set {assignment!r}: expected a.b=value, e.g. stream.rows=100000.")
-    try:
-        value = tomllib.loads(f"x = {text}")["x"]
-    except tomllib.TOMLDecodeError:
-        value = text.strip()
+    value = toml_value(text.strip())
     changed = copy.deepcopy(table)
     place: Any = changed
     *parents, last = path.strip().split(".")

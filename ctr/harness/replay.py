@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ctr.harness.arrivals import ArrivalQueue, Held, arrivals
+from ctr.data.examples import Block
+from ctr.harness.arrivals import ArrivalQueue, Arrivals, Held, arrivals
 from ctr.harness.scores import Observed, Observer
 from ctr.harness.stream import Stream
 from ctr.learner import Learner
@@ -144,34 +145,67 @@ def _immediate(
 def _delayed(
     learner: Learner, stream: Stream, burn_in: int, timing: Timing, told: Progress
 ) -> Replayed:
-    """Holds the encoded stream in memory, about 100 bytes per example and id slot times four.
+    """Predicts with published versions, and learns what was sampled once it has arrived.
 
     What a sampler drops is predicted like everything else, so that arms are scored on the same
-    examples, but not learned.
+    examples, but not learned. The encoded stream is held in memory, 4 bytes per example and slot.
     """
-    sampler = learner.recipe.sampler
-    observer, cost = Observer(stream.schema.slices, burn_in), Cost()
-    blocks = []
+    observer = Observer(stream.schema.slices, burn_in)
+    blocks: list[Block] = []
     for examples in stream.chunks(learner):
+        blocks.extend(examples.blocks)
         for block in examples.blocks:
             observer.add(block)
-            weights = block.weights * sampler.factors(block)
-            blocks.append(block._replace(weights=weights))
-    held = Held.of(blocks)
+    held = Held.of(blocks, learner.recipe.sampler)
     label_time = stream.label_times(learner.labels) if timing.at_label_time else {}
     order = arrivals(held, learner.labels, timing.delay_us, label_time)
-    cost.share = len(order.row) / held.n_rows
+    prob = predict_and_learn(learner, held, order, timing.publish_us, told)
+    sample = (held.ids[-512:], held.numeric[-512:])
+    observed, cost = observer.observed(), _usual_cost(learner, held, order)
+    return Replayed(prob[burn_in:], observed, learner, cost, sample)
+
+
+def predict_and_learn(
+    learner: Learner, held: Held, order: Arrivals, publish_us: int, told: Progress
+) -> NDArray[np.float32]:
+    """Predicts every row with the version served at its time, learning in between.
+
+    Args:
+        learner: Trained in place.
+        held: The stream.
+        order: What arrives when.
+        publish_us: Microseconds between two versions; 0 publishes before every batch.
+        told: Told how many rows are predicted.
+
+    Returns:
+        float32[n, T].
+    """
     queue = ArrivalQueue(learner, held, order)
     prob = np.zeros((held.n_rows, len(learner.labels)), np.float32)
-    for start, stop, version_us in versions(
-        held.time_us, timing.publish_us, learner.recipe.batch_size
-    ):
-        for cpu_s, n in queue.learn_until(version_us):
-            cost.add(cpu_s, n)
+    for start, stop, version_us in versions(held.time_us, publish_us, learner.recipe.batch_size):
+        queue.learn_until(version_us)
         prob[start:stop] = learner.predict(held.ids[start:stop], held.numeric[start:stop])
         told(stop)
-    sample = (held.ids[-512:], held.numeric[-512:])
-    return Replayed(prob[burn_in:], observer.observed(), learner, cost, sample)
+    return prob
+
+
+def _usual_cost(learner: Learner, held: Held, order: Arrivals) -> Cost:
+    """Times learning in launches of the usual size, on a learner made for that.
+
+    The small launches between two model versions would say more about calls than about learning.
+    """
+    cost = Cost(share=len(order.row) / held.n_rows)
+    if not len(order.row):
+        return cost
+    usual = Learner(learner.recipe, learner.schema, learner.seed, learner.labels)
+    k, b = usual.chunk_shape
+    rows = np.resize(order.row, k * b)
+    chunk = held.examples(rows, held.block.labels[rows]).chunk((k, b))
+    for _ in range(7):
+        cpu = time.process_time()
+        usual.learn(chunk)
+        cost.add(time.process_time() - cpu, len(rows))
+    return cost
 
 
 def versions(
@@ -193,13 +227,14 @@ def versions(
     return [(int(a), int(b), int(t)) for a, b, t in zip(starts, stops, moments, strict=True)]
 
 
-def launch_batches(stream: Stream, timing: Timing, batch_size: int) -> int:
+def launch_batches(stream: Stream, timing: Timing, batch_size: int, drops: bool = False) -> int:
     """Returns the batches per launch that suit a timing; 0 leaves the learner's own choice.
 
     A launch costs the same however few of its batches are filled, so that it should not be much
-    larger than what arrives between two model versions.
+    larger than what arrives between two model versions. Where a sampler drops examples, even
+    continuous publishing predicts and learns in turns.
     """
-    if timing.immediate:
+    if timing.immediate and not drops:
         return 0
     span_us = stream.shards[-1].max_time_us - stream.shards[0].min_time_us
     n_rows = sum(shard.n_rows for shard in stream.shards)

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ctr.errors import CtrError
 from ctr.harness import scores
 from ctr.harness.experiment import BASE, PRIMARY, Experiment
 from ctr.harness.runner import Unit
 from ctr.harness.stats import (
-    Interval,
     block_bootstrap,
     holm,
     joint_p,
@@ -28,6 +28,7 @@ from ctr.harness.stats import (
 
 FORMAT = 1
 KIND = "replay"
+REPORT = "report.json"
 #: Measured per unit rather than computed from predictions: result key -> less is better.
 COSTS = ("cpu_us_per_example", "inference_us_per_example", "parameters", "peak_memory_bytes")
 ALPHA = 0.05
@@ -121,9 +122,7 @@ def _label(
     pairs: Sequence[tuple[UnitResult, UnitResult]],
     name: str,
 ) -> dict[str, Any]:
-    values = {
-        key: [r.record["metrics"][label][key] for r in results] for key in scores.METRICS
-    }
+    values = {key: [r.record["metrics"][label][key] for r in results] for key in scores.METRICS}
     metrics: dict[str, Any] = {}
     for key, metric in scores.METRICS.items():
         known = [v for v in values[key] if v is not None]
@@ -257,8 +256,7 @@ def _decide(arms: list[dict[str, Any]], primary: str, labels: Sequence[str]) -> 
     entries = [
         entry
         for arm in arms
-        if arm["name"] != BASE
-        and "p" in (entry := arm["labels"][labels[0]]["metrics"][primary])
+        if arm["name"] != BASE and "p" in (entry := arm["labels"][labels[0]]["metrics"][primary])
     ]
     for entry, adjusted in zip(entries, holm([e["p"] for e in entries]), strict=True):
         entry["adjusted_p"] = adjusted
@@ -273,13 +271,21 @@ def _plain(values: NDArray[np.float64]) -> list[float | None]:
     return [float(v) if np.isfinite(v) else None for v in values]
 
 
-def read_report(path: Path) -> dict[str, Any] | None:
-    """Returns a replay's ``report.json``, or None if the file is another kind of report."""
+def read_report(path: Path) -> dict[str, Any]:
+    """Reads the report of a replay.
+
+    Args:
+        path: The replay's folder, or its ``report.json``.
+
+    Raises:
+        CtrError: it is missing, damaged or of another format.
+    """
+    file = path / REPORT if path.is_dir() else path
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) and found.get("kind") == KIND else None
-
-
-__all__ = ["Interval", "UnitResult", "compare", "read_report"]
+        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        kind, number = found["kind"], found["format"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CtrError(f"{file} is no report of octr replay ({error}). Run it again.") from None
+    if (kind, number) != (KIND, FORMAT):
+        raise CtrError(f"{file}: expected a replay of format {FORMAT}, received {kind} {number}.")
+    return found

@@ -113,9 +113,9 @@ def bucket_sums(
     bucket = bucket[kept]
     w, y, p = rows.weight, rows.label, rows.prob
     columns = (w, w * y, w * p, w * rows.loss)
-    scalar = np.stack([np.bincount(bucket, c, minlength=n) for c in columns], axis=1)
+    scalar: NDArray[Any] = np.stack([np.bincount(bucket, c, minlength=n) for c in columns], axis=1)
     cell = (bucket * 2 + y) * CELLS + rows.bin * CELLS // N_BINS
-    cells = np.bincount(cell, w, minlength=n * 2 * CELLS).reshape(n, 2, CELLS)
+    cells: NDArray[Any] = np.bincount(cell, w, minlength=n * 2 * CELLS).reshape(n, 2, CELLS)
     query = np.zeros((n, 2))
     if observed.query is not None:
         ids = observed.query[kept]
@@ -127,7 +127,7 @@ def bucket_sums(
         place = bucket * width + codes[kept]
         sums = [np.bincount(place, c, minlength=n * width) for c in columns[:3]]
         parts.append(np.stack(sums, axis=1).reshape(n, width, 3))
-    slices = np.concatenate(parts, axis=1) if parts else np.zeros((n, 0, 3))
+    slices: NDArray[Any] = np.concatenate(parts, axis=1) if parts else np.zeros((n, 0, 3))
     return {"scalar": scalar, "query": query, "cells": cells, "slices": slices}
 
 

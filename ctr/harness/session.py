@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,14 +12,13 @@ from typing import Any
 
 from ctr.data.manifest import write_atomically
 from ctr.harness.arms import build_arm, check_arms, unit_identity
-from ctr.harness.experiment import A_A, Arm, Experiment, parse
-from ctr.harness.result import compare
+from ctr.harness.experiment import A_A, BASE, PRIMARY, Arm, Experiment, parse
+from ctr.harness.result import REPORT, compare
 from ctr.harness.runner import Failure, Unit, run_units
 from ctr.harness.stream import Stream, open_stream
+from ctr.harness.tuning import search
 from ctr.report.content import json_ready
 from ctr.training.run import versions
-
-REPORT = "report.json"
 
 
 @dataclass(frozen=True)
@@ -53,11 +52,13 @@ def run_experiment(
     stream = open_stream(experiment)
     check_arms(experiment, stream)
     work = output / "work"
-    choices: dict[str, Any] = {}
     failures: list[Failure] = []
+    tuned = _tune(experiment, table, work, jobs, failures) if experiment.tune else {}
+    choices = {name: found["choice"] for name, found in tuned.items()}
+    announce(experiment, stream)
     units = {
         arm.name: [
-            _unit(experiment, table, stream, arm, seed, choices.get(arm.name, {}))
+            _unit(experiment, table, stream, arm, seed, choices[_tuned_as(arm)] if tuned else {})
             for seed in seeds(experiment, arm)
         ]
         for arm in experiment.all_arms
@@ -75,7 +76,7 @@ def run_experiment(
             "burn_in": experiment.burn_in,
         },
         "versions": versions(),
-        "tuned": choices,
+        "tuned": tuned,
         "failed": [
             {"arm": f.unit.arm, "seed": f.unit.seed, "reason": f.reason, "log": str(f.log)}
             for f in failures
@@ -92,6 +93,54 @@ def seeds(experiment: Experiment, arm: Arm) -> tuple[int, ...]:
     return experiment.seeds[:1] if arm.name == A_A else experiment.seeds
 
 
+def _tuned_as(arm: Arm) -> str:
+    """Returns the arm whose tuned values an arm uses: the repetition of the base is the base."""
+    return BASE if arm.name == A_A else arm.name
+
+
+def _tune(
+    experiment: Experiment,
+    table: Mapping[str, Any],
+    work: Path,
+    jobs: int,
+    failures: list[Failure],
+) -> dict[str, Any]:
+    """Returns per arm its best ``choice`` and all ``trials``."""
+    tune = experiment.tune
+    assert tune is not None
+    stream = open_stream(experiment, tune.rows)
+    # The first fifth of the slice is the model's warm-up in every trial.
+    burn_in = stream.rows // 5
+    seed, found = experiment.seeds[0], {}
+    for arm in experiment.all_arms:
+        if arm.name == A_A:
+            continue
+
+        def score(choices: Sequence[Mapping[str, Any]], arm: Arm = arm) -> list[float | None]:
+            trials = [
+                _unit(experiment, table, stream, arm, seed, choice, burn_in, tune.rows)
+                for choice in choices
+            ]
+            distinct = list({unit.id: unit for unit in trials}.values())
+            failures.extend(run_units(distinct, work, jobs, stream.rows, f"tuning of {arm.name}"))
+            return [_score(experiment, unit, work) for unit in trials]
+
+        choice, trials = search(arm, tune, score, jobs)
+        found[arm.name] = {"choice": choice, "trials": trials}
+    return found
+
+
+def _score(experiment: Experiment, unit: Unit, work: Path) -> float | None:
+    """Returns the primary metric of a trial, turned so that less is better."""
+    result = unit.result(work)
+    if result is None:
+        return None
+    value = result["metrics"][result["labels"][0]][experiment.primary]
+    if value is None:
+        return None
+    return -value if PRIMARY[experiment.primary] else value
+
+
 def _unit(
     experiment: Experiment,
     table: Mapping[str, Any],
@@ -99,10 +148,14 @@ def _unit(
     arm: Arm,
     seed: int,
     choice: Mapping[str, Any],
+    tuning_burn_in: int = 0,
+    tuning_rows: int = 0,
 ) -> Unit:
+    burn_in = tuning_burn_in if tuning_rows else experiment.burn_in
     built = build_arm(experiment, arm, stream.schema, choice)
-    identity = unit_identity(experiment, stream, built, seed, experiment.burn_in)
-    return Unit(identity, arm.name, seed, table, 0, experiment.burn_in, choice)
+    identity = unit_identity(experiment, stream, built, seed, burn_in)
+    label = "-tuning" if tuning_rows else ""
+    return Unit(identity, arm.name, seed, table, tuning_rows, burn_in, choice, label)
 
 
 def _by_seed(units: Mapping[str, list[Unit]]) -> list[list[Unit]]:

@@ -176,9 +176,7 @@ def joint_p(*sources: Interval) -> float:
     return max(known, default=1.0)
 
 
-def verdict(
-    difference: float, adjusted_p: float, more_is_better: bool, alpha: float = 0.05
-) -> str:
+def verdict(difference: float, adjusted_p: float, more_is_better: bool, alpha: float = 0.05) -> str:
     """Returns "better", "worse" or "no difference shown"."""
     if not adjusted_p < alpha or difference == 0.0:
         return "no difference shown"

@@ -53,7 +53,9 @@ def _run(folder: Path, unit: dict[str, Any]) -> None:
     experiment = parse(unit["experiment"])
     stream = open_stream(experiment, unit["rows"])
     built = arms.build_arm(experiment, experiment.arm(unit["arm"]), stream.schema, unit["choice"])
-    n_batches = launch_batches(stream, built.timing, built.recipe.batch_size)
+    n_batches = launch_batches(
+        stream, built.timing, built.recipe.batch_size, built.recipe.sampler.drops
+    )
     learner = Learner(built.recipe, stream.schema, unit["seed"], experiment.labels, n_batches)
     written = time.monotonic()
 
@@ -97,7 +99,7 @@ def _run(folder: Path, unit: dict[str, Any]) -> None:
     result["slice_names"] = found.observed.slice_names
     arrays = {f"{label}/{k}": v for label, part in sums.items() for k, v in part.items()}
     with (folder / "sums.npz.part").open("wb") as file:
-        np.savez_compressed(file, **arrays)
+        np.savez_compressed(file, allow_pickle=False, **arrays)
     (folder / "sums.npz.part").rename(folder / "sums.npz")
     with (folder / "predictions.npy.part").open("wb") as file:
         np.save(file, found.prob)

@@ -14,6 +14,7 @@ from ctr.models.activations import activation
 
 Dense = tf_keras.layers.Dense
 
+
 def saves(n_inputs: int, n_outputs: int, rank: int) -> bool:
     """True if a bottleneck makes a layer cheaper.
 

@@ -73,6 +73,8 @@ class _KerasState(tf.Module):
         self.optimizer = optimizer
         self._targets = list(variables)
         self.optimizer.build(self._targets)
+        # A Keras optimizer is no tf.Module; named here, its slots count as ours.
+        self.slots = list(self.optimizer.variables)
 
     def apply(self, gradients: Sequence[tf.Tensor]) -> None:
         self.optimizer.apply_gradients(zip(gradients, self._targets, strict=True))

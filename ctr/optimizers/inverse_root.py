@@ -41,16 +41,20 @@ def inverse_fourth_roots(matrices: NDArray[np.float64], ridge: float) -> Roots:
     matrices = matrices / scale[:, None, None]
     with tf.device("CPU"):
         try:
-            values, vectors = tf.linalg.eigh(tf.constant(matrices))
+            found, residual = (part.numpy() for part in _roots(tf.constant(matrices), ridge))
         except tf.errors.OpError:
             return Roots(np.zeros_like(matrices), np.zeros(len(matrices), bool))
-        values = tf.maximum(values, 0.0)
-        shift = ridge * values[:, -1:]
-        scaled = vectors * ((values + shift) ** -0.25)[:, None, :]
-        roots = tf.matmul(scaled, vectors, transpose_b=True)
-        squared = roots @ roots
-        shifted = matrices + shift[:, :, None] * np.eye(size)
-        residual = tf.reduce_max(tf.abs(squared @ shifted @ squared - np.eye(size)), axis=[1, 2])
-    found = roots.numpy()
-    accepted = usable & np.isfinite(found).all(axis=(1, 2)) & (residual.numpy() < MAX_RESIDUAL)
+    accepted = usable & np.isfinite(found).all(axis=(1, 2)) & (residual < MAX_RESIDUAL)
     return Roots(found * (scale**-0.25)[:, None, None], accepted)
+
+
+def _roots(matrices: tf.Tensor, ridge: float) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the roots, float64[N, b, b], and how far each is from being one, float64[N]."""
+    values, vectors = tf.linalg.eigh(matrices)
+    values = tf.maximum(values, 0.0)
+    shift = ridge * values[:, -1:]
+    roots = tf.matmul(vectors * ((values + shift) ** -0.25)[:, None, :], vectors, transpose_b=True)
+    identity = tf.eye(matrices.shape[-1], dtype=matrices.dtype)
+    squared = roots @ roots
+    product = squared @ (matrices + shift[:, :, None] * identity) @ squared
+    return roots, tf.reduce_max(tf.abs(product - identity), axis=[1, 2])

@@ -38,8 +38,10 @@ class Factor(tf.Module):
 
     def use(self, found: Roots) -> int:
         """Takes over accepted roots, keeps the old ones elsewhere; returns how many those are."""
-        accepted = found.accepted[:, None, None]
-        self.roots.assign(np.where(accepted, found.roots, self.roots.numpy()).astype(np.float32))
+        roots = found.roots
+        if not found.accepted.all():
+            roots = np.where(found.accepted[:, None, None], roots, self.roots.numpy())
+        self.roots.assign(roots.astype(np.float32))
         return int((~found.accepted).sum())
 
 
@@ -70,10 +72,11 @@ class Kronecker(tf.Module):
         """Returns ``D`` float32[m, n]."""
         padded = self._padded(gradient)
         shape = padded.shape
-        half = tf.reshape(tf.matmul(self.left.roots, self._rows(padded)), shape)
-        whole = tf.einsum("mjb,jbc->mjc", self._columns(half), self.right.roots)
+        # The right side first: the left side's product then needs no change of layout.
+        half = tf.einsum("mjb,jbc->mjc", self._columns(padded), self.right.roots)
+        half = self._rows(tf.reshape(half, shape))
         m, n = gradient.shape
-        return tf.reshape(whole, shape)[:m, :n]
+        return tf.reshape(tf.matmul(self.left.roots, half), shape)[:m, :n]
 
     def _padded(self, gradient: tf.Tensor) -> tf.Tensor:
         # A padded row is 0 before and after: its block is diagonal there.

@@ -123,16 +123,19 @@ class ShampooState(tf.Module):
             variable.assign_sub(rate * _adagrad(total, gradient))
         if not matrices:
             return
+        sizes = [_adagrad(t, g) for t, g in zip(self.matrix_sums, matrices, strict=True)]
+        norms = [_norm(size) for size in sizes]
         # A batch of padding has no gradient; momentum must not move the weights for it.
-        live = tf.reduce_any([tf.reduce_any(gradient != 0.0) for gradient in matrices])
-        blend = self._blend()
+        live = tf.add_n(norms) > 0.0
+        moving = tf.cast(live, tf.float32)
+        blend = moving * self._blend()
         for index, (variable, gradient) in enumerate(zip(self._matrices, matrices, strict=True)):
-            size = _adagrad(self.matrix_sums[index], gradient)
-            step = _grafted(self.kronecker[index].precondition(gradient), size)
+            direction = self.kronecker[index].precondition(gradient)
+            step = direction * (norms[index] / tf.maximum(_norm(direction), 1e-30))
             if self.momenta:
-                step = self._accelerated(self.momenta[index], step, live)
-            step = tf.where(live, size + blend * (step - size), 0.0)
-            variable.assign_sub(rate * step)
+                step = self._accelerated(self.momenta[index], step, moving)
+            size = sizes[index]
+            variable.assign_sub(rate * (size + blend * (step - size)))
         due = live & (self.steps % self._config.statistics_every == 0)
         tf.cond(due, lambda: self._observe(matrices), lambda: None)
         self.steps.assign_add(tf.cast(live, tf.int64))
@@ -185,24 +188,40 @@ class ShampooState(tf.Module):
         share = tf.minimum(since / max(self._config.warmup, 1), 1.0)
         return tf.where(self.first_roots_at < 0, 0.0, share)
 
-    def _accelerated(self, momentum: tf.Variable, step: tf.Tensor, live: tf.Tensor) -> tf.Tensor:
+    def _accelerated(self, momentum: tf.Variable, step: tf.Tensor, moving: tf.Tensor) -> tf.Tensor:
         mu = self._config.momentum
-        mean = mu * momentum + (1.0 - mu) * step
-        momentum.assign(tf.where(live, mean, momentum))
-        return mu * mean + (1.0 - mu) * step
+        change = (1.0 - mu) * (step - momentum)
+        momentum.assign_add(moving * change)
+        return step + mu * (momentum.read_value() - step)
 
 
 def _adagrad(total: tf.Variable, gradient: tf.Tensor) -> tf.Tensor:
     total.assign_add(gradient * gradient)
-    return gradient / tf.sqrt(total + EPSILON)
+    return gradient * tf.math.rsqrt(total + EPSILON)
 
 
-def _grafted(direction: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    return direction * (tf.norm(size) / tf.maximum(tf.norm(direction), 1e-30))
+def _norm(matrix: tf.Tensor) -> tf.Tensor:
+    # Compilers keep the order of a sum and so add one number at a time; halves added to halves
+    # are added as vectors (measured: a third of the time, and two norms are a tenth of a step).
+    squares = tf.reshape(matrix * matrix, [-1])
+    total = tf.zeros([])
+    while squares.shape[0] > 1024:
+        half = squares.shape[0] // 2
+        total += tf.reduce_sum(squares[2 * half :])
+        squares = squares[:half] + squares[half : 2 * half]
+    return tf.sqrt(total + tf.reduce_sum(squares))
 
 
 def _roots(statistics: Sequence[NDArray[np.float64]], ridge: float) -> list[Roots]:
-    return [inverse_fourth_roots(blocks, ridge) for blocks in statistics]
+    """Returns the roots of each stack; stacks of one width are computed together."""
+    found: dict[int, Roots] = {}
+    for width in {blocks.shape[-1] for blocks in statistics}:
+        places = [i for i, blocks in enumerate(statistics) if blocks.shape[-1] == width]
+        roots = inverse_fourth_roots(np.concatenate([statistics[i] for i in places]), ridge)
+        ends = np.cumsum([len(statistics[i]) for i in places])[:-1]
+        parts = (np.split(part, ends) for part in roots)
+        found |= {i: Roots(*pair) for i, *pair in zip(places, *parts, strict=True)}
+    return [found[i] for i in range(len(statistics))]
 
 
 def _same(a: NDArray[np.float64], b: NDArray[np.float64]) -> bool:

@@ -16,23 +16,27 @@ from ctr.module import ModuleInfo
 from ctr.recipe import Recipe
 from ctr.schedules import Ramp
 
-#: Variance of logits (squared nats) below which members count as constant, not as correlated.
+#: Variance of an output below which a member counts as constant, not as correlated.
 _FLOOR = 1e-4
+#: What can be decorrelated.
+OUTPUTS = ("error", "logit")
 
 
 @dataclass(frozen=True)
 class Decorrelated:
-    """A loss plus a penalty on members whose logits rise and fall together over a batch.
+    """A loss plus a penalty on members whose outputs rise and fall together over a batch.
 
     Attributes:
         base: The loss that is added to.
         strength: Weight of the penalty.
         ramp: How the penalty sets in.
+        of: What is decorrelated, ``error`` or ``logit``.
     """
 
     base: Loss = field(default_factory=LogLoss)
     strength: float = 0.01
     ramp: Ramp = field(default_factory=Ramp)
+    of: str = "error"
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -46,23 +50,25 @@ class Decorrelated:
 
     def __call__(self, forward: Forward, batch: Batch) -> tf.Tensor:
         """Returns float32[B]; the penalty belongs to the batch and is added to each example."""
-        penalty = correlation_penalty(forward.aux["members"], batch.weights)
+        members, known = forward.aux["members"], tf.cast(batch.labels >= 0.0, tf.float32)
+        outputs = tf.sigmoid(members) - batch.labels if self.of == "error" else members
+        penalty = correlation_penalty(outputs, batch.weights[:, None] * known)
         return self.base(forward, batch) + self.strength * self.ramp(batch) * penalty
 
 
-def correlation_penalty(members: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+def correlation_penalty(outputs: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
     """Returns the summed squared correlation of all pairs of members, float32[].
 
     Args:
-        members: float32[k, B, T], logits.
-        weights: float32[B]; examples of weight 0 do not count.
+        outputs: float32[k, B, T], one output of each member.
+        weights: float32[B, T]; what has weight 0 does not count.
     """
-    share = (weights / tf.maximum(tf.reduce_sum(weights), 1e-6))[None, :, None]
-    centred = members - tf.reduce_sum(share * members, axis=1, keepdims=True)
-    pairs = []
+    share = weights / tf.maximum(tf.reduce_sum(weights, axis=0), 1e-6)
+    centred = outputs - tf.reduce_sum(share * outputs, axis=1, keepdims=True)
     variance = tf.reduce_sum(share * centred * centred, axis=1) + _FLOOR
-    for i, j in itertools.combinations(range(members.shape[0]), 2):
-        covariance = tf.reduce_sum(share[0] * centred[i] * centred[j], axis=0)
+    pairs = []
+    for i, j in itertools.combinations(range(outputs.shape[0]), 2):
+        covariance = tf.reduce_sum(share * centred[i] * centred[j], axis=0)
         pairs.append(tf.reduce_sum(covariance**2 / (variance[i] * variance[j])))
     return tf.add_n(pairs)
 
@@ -86,6 +92,7 @@ class AntiDistillation:
 
     strength: float = 0.01
     ramp_examples: int = 20_000
+    of: str = "error"
     info: ClassVar[ModuleInfo] = ModuleInfo(
         name="anti_distillation",
         paper="Anti-distillation (arXiv:2010.09923); On the Factory Floor (arXiv:2209.05310), "
@@ -100,6 +107,10 @@ class AntiDistillation:
                 "anti_distillation: strength and ramp_examples must be at least 0, received "
                 f"{self.strength} and {self.ramp_examples}."
             )
+        if self.of not in OUTPUTS:
+            raise ConfigError(
+                f"anti_distillation: of must be error or logit, received {self.of!r}."
+            )
 
     def apply(self, recipe: Recipe) -> Recipe:
         """Returns the recipe with the penalty in its loss."""
@@ -108,5 +119,5 @@ class AntiDistillation:
                 "module 'anti_distillation' pushes the members of an ensemble apart, but the "
                 'model has none to push. Put {use = "ensemble", members = 3} before it.'
             )
-        loss = Decorrelated(recipe.loss, self.strength, Ramp(float(self.ramp_examples)))
+        loss = Decorrelated(recipe.loss, self.strength, Ramp(float(self.ramp_examples)), self.of)
         return replace(recipe, loss=loss)

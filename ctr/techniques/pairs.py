@@ -1,7 +1,7 @@
 """The sum over pairs of RankNet, in the graph, without a [B, B] array.
 
 Rows are sorted by query, so pairs lie near the diagonal. The sum runs over tiles of the band that
-the longest query of the batch needs: about ``B * 64`` pairs for pages of up to 32 rows instead of
+the longest query of the batch needs: about ``B * 32`` pairs for pages of up to 16 rows instead of
 ``B * B``. Values and gradients come from one pass over the pairs.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 #: Rows and columns of a tile.
-TILE = 32
+TILE = 16
 
 
 def pair_loss(

@@ -36,8 +36,7 @@ class RunLock:
         except BlockingIOError:
             self.release()
             raise ConfigError(
-                f"another process is training {run_dir}. Wait for it, or name another --run "
-                "folder."
+                f"another process is training {run_dir}. Wait for it, or name another --run folder."
             ) from None
         except OSError as error:
             # Some network file systems have no locks.

@@ -77,6 +77,7 @@ class PredictionLog:
         pq.write_table(pa.concat_tables(self._tables), temporary, compression="zstd")
         sync(temporary)
         temporary.replace(part)
+        sync(self._folder)
         self._start, self._tables = self._stop, []
 
     def finished(self) -> bool:

@@ -56,8 +56,14 @@ def learn(learner: Any, stream: Stream, padding: Stream | None = None) -> np.nda
 
 
 def state(learner: Any) -> dict[str, bytes]:
-    """Returns the bytes of all variables by place and name."""
-    return {f"{i} {v.name}": v.numpy().tobytes() for i, v in enumerate(learner.variables)}
+    """Returns the bytes of all variables by place and own name (layers number themselves)."""
+    names = [f"{i} {v.name.rpartition('/')[2]}" for i, v in enumerate(learner.variables)]
+    return {n: v.numpy().tobytes() for n, v in zip(names, learner.variables, strict=True)}
+
+
+def weights_and_slots(learner: Any) -> dict[str, bytes]:
+    """Returns ``state`` without the step counters of optimizers, which padding advances."""
+    return {name: value for name, value in state(learner).items() if "iteration" not in name}
 
 
 @dataclass

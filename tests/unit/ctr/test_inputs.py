@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from ctr.api import Features
 from ctr.encoding.layout import layout_of
 from ctr.inputs import CLIP, Standardizer, pool
 from ctr.models.layers import flat_inputs
-from ctr.api import Features
 from ctr.schema import Feature, Label, Schema
 
 

@@ -16,7 +16,7 @@ from ctr.errors import ConfigError
 from ctr.learner import Learner
 from ctr.models import WideDcn
 from ctr.recipe import Recipe
-from tests.unit.ctr.conftest import state
+from tests.unit.ctr.conftest import state, weights_and_slots
 
 N = 1000
 RECIPE = Recipe(
@@ -43,7 +43,7 @@ def fitted(data: Path) -> tuple[object, dict[str, list[float]], np.ndarray]:
     reader = ShardReader(data, schema, shards, learner.encoder, learner.labels)
     shape = learner.chunk_shape
     probs = [c.rows(learner.learn(c.chunk(shape))) for c in reader.chunks(shape)]
-    assert state(model.learner) == state(learner)
+    assert weights_and_slots(model.learner) == weights_and_slots(learner)
     return model, history, np.concatenate(probs)
 
 

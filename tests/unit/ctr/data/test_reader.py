@@ -49,9 +49,7 @@ def write(folder: Path, tables: Sequence[dict[str, pa.Array]]) -> Path:
         times = columns["event_time"].cast(pa.int64()).to_numpy()
         size, first, last = file.stat().st_size, int(times.min()), int(times.max())
         name = f"shards/{number}.parquet"
-        shards.append(
-            Shard(number, name, len(times), size, file_sha256(file), first, last, last)
-        )
+        shards.append(Shard(number, name, len(times), size, file_sha256(file), first, last, last))
     commit(folder, SCHEMA, shards)
     return folder
 

@@ -97,7 +97,7 @@ def test_mistakes_are_named(file: Path, assignment: str, message: str) -> None:
 
 
 def test_missing_files_are_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no experiment file publish_intreval.*publish_interval"):
+    with pytest.raises(ConfigError, match=r"no experiment file publish_intreval.*publish_interval"):
         load_table("publish_intreval")
     (tmp_path / "broken.toml").write_text("name = ")
     with pytest.raises(ConfigError, match="not valid TOML"):

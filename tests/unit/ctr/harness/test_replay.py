@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,15 @@ import pytest
 
 from ctr.errors import StreamError
 from ctr.harness.arms import build_arm
+from ctr.harness.arrivals import Held, arrivals
 from ctr.harness.experiment import parse
-from ctr.harness.replay import Timing, launch_batches, replay, versions
+from ctr.harness.replay import Timing, launch_batches, predict_and_learn, replay, versions
 from ctr.harness.scores import bucket_sums, values
 from ctr.harness.stream import Stream, open_stream
 from ctr.learner import Learner
+from ctr.sampling import RuleSampler
 from ctr.schema import Feature, Label, Schema
+from ctr.techniques.negative_sampling import NegativeRule
 from ctr.training import RunConfig, Trainer
 
 S = 1_000_000
@@ -28,7 +32,7 @@ def opened(table: dict[str, Any], **changes: Any) -> tuple[Stream, Any]:
 
 
 def learner_for(stream: Stream, recipe: Any, timing: Timing, **options: Any) -> Learner:
-    n_batches = launch_batches(stream, timing, recipe.batch_size)
+    n_batches = launch_batches(stream, timing, recipe.batch_size, recipe.sampler.drops)
     return Learner(recipe, stream.schema, 1, n_batches=n_batches, **options)
 
 
@@ -36,8 +40,9 @@ def test_no_delay_is_the_trainers_loop_bit_for_bit(
     random_data: Path, page: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
     stream, recipe = opened(page(random_data))
-    trainer = Trainer(random_data, tmp_path / "run", RunConfig("mlp", recipe, 1),
-                      save_predictions=True)
+    trainer = Trainer(
+        random_data, tmp_path / "run", RunConfig("mlp", recipe, 1), save_predictions=True
+    )
     trainer.train()
     expected = pq.read_table(tmp_path / "run" / "predictions.parquet").column("prob").to_numpy()
     learner = Learner(recipe, stream.schema, 1)
@@ -94,6 +99,14 @@ class Spy:
         return np.full((len(ids), len(self.labels)), 0.5, np.float32)
 
 
+def run_spy(spy: Any, stream: Stream, timing: Timing) -> None:
+    blocks = [b for examples in stream.chunks(spy) for b in examples.blocks]
+    held = Held.of(blocks, spy.recipe.sampler)
+    label_time = stream.label_times(spy.labels) if timing.at_label_time else {}
+    order = arrivals(held, spy.labels, timing.delay_us, label_time)
+    predict_and_learn(spy, held, order, timing.publish_us, lambda _: None)
+
+
 @pytest.fixture(scope="module")
 def numbered(
     tmp_path_factory: pytest.TempPathFactory, write_stream: Callable[..., Path]
@@ -112,8 +125,11 @@ def numbered(
         tmp_path_factory.mktemp("numbered") / "data", schema, time_us,
         {"row": [f"r{i}" for i in range(n)]}, labels, x_time=times,
     )  # fmt: skip
-    spec = {"name": "n", "stream": {"data": str(folder)},
-            "base": {"recipe": "lr", "set": ["batch_size=8", "table_rows=1048576"]}}
+    spec = {
+        "name": "n",
+        "stream": {"data": str(folder)},
+        "base": {"recipe": "lr", "set": ["batch_size=8", "table_rows=1048576"]},
+    }
     stream, recipe = opened(spec)
     learner = Learner(recipe, stream.schema, 1, ("x", "y"))
     ids = np.concatenate([b.ids[:, 0] for e in stream.chunks(learner) for b in e.blocks])
@@ -135,7 +151,7 @@ def test_a_label_is_learned_after_its_arrival_and_soon(
     if timing.immediate:
         pytest.skip("the plain loop predicts in the same pass")
     spy: Any = Spy(learner)
-    replay(spy, stream, 0, timing)
+    run_spy(spy, stream, timing)
     row = {int(value): place for place, value in enumerate(ids)}
     arrival = {(r, t): time_us[r] + delay[t] * S for r in range(len(ids)) for t in (0, 1)}
     if at_label_time:
@@ -164,7 +180,7 @@ def test_learning_follows_arrival_then_the_stream(
 ) -> None:
     stream, learner, ids, time_us = numbered
     spy: Any = Spy(learner)
-    replay(spy, stream, 0, Timing({"x": 5 * S, "y": 30 * S}, 10 * S))
+    run_spy(spy, stream, Timing({"x": 5 * S, "y": 30 * S}, 10 * S))
     row = {int(value): place for place, value in enumerate(ids)}
     delay = (5 * S, 30 * S)
     order = [(time_us[row[v]] + delay[t], row[v]) for v, t in spy.learned]
@@ -198,6 +214,25 @@ def test_published_versions_predict_with_the_weights_of_their_time(
     expected = learner.predict(ids[first:second], numeric[first:second])
     assert found.prob[first:second] == pytest.approx(expected, abs=1e-6)
     assert np.ptp(found.prob[:first]) < 1e-6  # nothing was learned before the first version
+
+
+def test_what_a_sampler_drops_is_predicted_but_not_learned(
+    random_data: Path, page: Callable[..., dict[str, Any]]
+) -> None:
+    rule = RuleSampler((NegativeRule(0.5),))
+    stream, recipe = opened(page(random_data))
+    recipe = dataclasses.replace(recipe, sampler=rule)
+    learner = learner_for(stream, recipe, Timing())
+    found = replay(learner, stream, 0, Timing())
+    blocks = [b for e in stream.chunks(learner) for b in e.blocks]
+    kept = sum(int((rule.factors(b) > 0).sum()) for b in blocks)
+    assert len(found.prob) == 3000
+    assert (found.observed.weights == 1).all()
+    assert 1000 < kept < 2600
+    assert kept - 64 < int(learner.examples.numpy()) <= kept
+    assert found.cost.share == kept / 3000
+    scored = values(bucket_sums(found.observed, found.prob[:, 0], 0, 0.0))
+    assert scored["calibration"] == pytest.approx(1.0, abs=0.2)
 
 
 def twins(write_stream: Callable[..., Path], folder: Path, gap_s: int) -> Path:

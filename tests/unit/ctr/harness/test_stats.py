@@ -44,7 +44,8 @@ def coverage(effect: float, n: int, repeats: int = 400) -> float:
     for _ in range(repeats):
         arm, base = buckets(rng, n, effect)
         found = block_bootstrap(arm, base, loss, n_resamples=200, seed=int(rng.integers(1 << 30)))
-        assert found.low is not None and found.high is not None
+        assert found.low is not None
+        assert found.high is not None
         inside += found.low <= effect <= found.high
     return inside / repeats
 
@@ -162,6 +163,8 @@ def test_pair_interval_covers_the_mean_over_seeds() -> None:
         of_seed = rng.normal(0, 0.02, n)
         pairs = [0.2 + of_seed[i] + of_seed[j] for i, j in itertools.combinations(range(n), 2)]
         found = pair_interval(pairs, n)
-        assert found is not None and found.low is not None and found.high is not None
+        assert found is not None
+        assert found.low is not None
+        assert found.high is not None
         inside += found.low <= 0.2 <= found.high
     assert 0.93 <= inside / 600 <= 0.97

@@ -64,4 +64,9 @@ def test_unknown_name() -> None:
 
 def test_option_the_optimizer_does_not_take() -> None:
     with pytest.raises(ConfigError, match="optimizer SGD"):
-        KerasOptimizer("SGD", clip_norm=-1.0).build([tf.Variable([1.0])])
+        KerasOptimizer("SGD", rate="fast").build([tf.Variable([1.0])])  # type: ignore[arg-type]
+
+
+def test_slots_belong_to_the_module() -> None:
+    state = KerasOptimizer("Adam").build([tf.Variable([1.0, 2.0])])
+    assert sum(tuple(v.shape) == (2,) for v in state.variables) >= 2
