@@ -150,7 +150,7 @@ class Sampler(Protocol):
         ...
 
     def __call__(self, batch: Batch, logits: tf.Tensor) -> Batch:
-        """Returns the batch with corrected weights; ``logits`` float32[B, T] are the served ones."""
+        """Returns the batch with corrected weights; ``logits`` float32[B, T] are those served."""
         ...
 
 

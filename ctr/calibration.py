@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from ctr.api import Batch
 from ctr.encoding import Layout
+from ctr.slice_rows import SliceRows
 
 
 @dataclass(frozen=True)
@@ -60,52 +61,39 @@ class SliceBias:
 
     def build(self, layout: Layout, slices: Sequence[str], n_tasks: int) -> SliceBiasState:
         """Creates one table of biases per sliced plain feature."""
-        columns = [
-            slot.start
-            for slot in layout.slots
-            if slot.feature.name in slices and slot.stop == slot.start + 1
-        ]
-        return SliceBiasState(self, columns, n_tasks)
+        return SliceBiasState(self, SliceRows(layout, slices, self.buckets), n_tasks)
 
 
 class SliceBiasState(tf.Module):
     """The built form of :class:`SliceBias`."""
 
-    def __init__(self, config: SliceBias, columns: Sequence[int], n_tasks: int) -> None:
+    def __init__(self, config: SliceBias, rows: SliceRows, n_tasks: int) -> None:
         super().__init__(name="slice_bias")
         self._config = config
-        self._columns = list(columns)
-        size = [len(columns) * config.buckets, n_tasks]
-        self.bias = tf.Variable(tf.zeros(size), name="bias")
-        self.information = tf.Variable(tf.zeros(size), name="information")
-
-    def _rows(self, ids: tf.Tensor) -> tf.Tensor:
-        values = tf.gather(ids, self._columns, axis=1) % self._config.buckets
-        return values + self._config.buckets * tf.range(len(self._columns))
+        self._rows = rows
+        self.bias = tf.Variable(tf.zeros([rows.count, n_tasks]), name="bias")
+        self.information = tf.Variable(tf.zeros([rows.count, n_tasks]), name="information")
 
     def __call__(self, logits: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
         """Returns calibrated logits float32[B, T]."""
-        if not self._columns:
+        if not self._rows.per_example:
             return logits
         return logits + tf.reduce_sum(tf.gather(self.bias, self._rows(ids)), axis=1)
 
     def learn(self, logits: tf.Tensor, batch: Batch) -> None:
         """Moves the biases towards the batch's labels."""
-        if not self._columns:
+        if not self._rows.per_example:
             return
         prob = tf.sigmoid(self(logits, batch.ids))
         weight = batch.weights[:, None] * tf.cast(batch.labels >= 0.0, tf.float32)
         residual = weight * (prob - tf.maximum(batch.labels, 0.0))
         curvature = weight * prob * (1.0 - prob)
-        rows = self._rows(batch.ids)
-        flat = tf.reshape(rows, [-1])
-        n_slices = len(self._columns)
-
-        def per_slice(values: tf.Tensor) -> tf.Tensor:
-            lines = tf.reshape(tf.repeat(values, n_slices, axis=0), [-1, values.shape[1]])
-            return tf.math.unsorted_segment_sum(lines, flat, self.bias.shape[0])
-
-        information = self.information + per_slice(curvature)
-        step = per_slice(residual) / (information + self._config.prior)
-        self.bias.assign_sub(step / n_slices)
+        # One pass for both: a compiled scatter costs by the row, not by the column.
+        both = tf.concat([residual, curvature], axis=1)
+        sums = self._rows.sums(self._rows(batch.ids), both)
+        residuals, curvatures = tf.split(sums, 2, axis=1)
+        information = self.information + curvatures
+        step = residuals / (information + self._config.prior)
+        # The slices of an example share its residual.
+        self.bias.assign_sub(step / self._rows.per_example)
         self.information.assign(tf.minimum(information, self._config.memory))

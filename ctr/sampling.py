@@ -82,7 +82,7 @@ class RuleSampler:
 
 def uniform(hashes: NDArray[np.uint64], salt: str) -> NDArray[np.float64]:
     """Returns numbers in [0, 1), float64[n], that are a function of hashes uint64[n] and salt."""
-    return (mix(hashes, salt64(salt)) >> 11) * 2.0**-53
+    return (mix(hashes, salt64(salt)) >> 11).astype(np.float64) * 2.0**-53
 
 
 def with_rule(sampler: object, rule: Rule) -> RuleSampler:
@@ -102,7 +102,7 @@ def with_rule(sampler: object, rule: Rule) -> RuleSampler:
 
 
 def check_rate(rate: float, what: str) -> None:
-    """Raises ConfigError unless ``0 < rate <= 1``: what is never kept, no weight can make up for."""
+    """Raises ConfigError unless ``0 < rate <= 1``."""
     if not 0.0 < rate <= 1.0:
         raise ConfigError(
             f"{what}: rate must be above 0 and at most 1, received {rate}. Examples that are "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -50,6 +51,8 @@ def run(args: argparse.Namespace) -> int:
     from ctr.harness.session import run_experiment
     from ctr.harness.table import text_table
 
+    # So that a terminated experiment takes its units with it.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     output = args.output or Path("replays") / name
     output.mkdir(parents=True, exist_ok=True)
     outcome = run_experiment(table, output, jobs, args.experiment)

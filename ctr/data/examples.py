@@ -63,6 +63,7 @@ class Block:
 
     def cut(self, start: int, stop: int) -> Block:
         """Returns the rows ``start .. stop - 1`` without copying."""
+
         def part(values: Any) -> Any:
             return None if values is None else values[start:stop]
 

@@ -104,8 +104,7 @@ def _predictions(run_dir: Path) -> tuple[NDArray[np.uint64], NDArray[np.float32]
     path = run_dir / "predictions.parquet"
     if not path.is_file():
         raise StreamError(
-            f"{run_dir} has no predictions. Train it to the end with octr train "
-            "--save-predictions."
+            f"{run_dir} has no predictions. Train it to the end with octr train --save-predictions."
         )
     table = pq.read_table(path, columns=["example_id", "event_time", "prob"])
     keys = np.concatenate([_keys(batch) for batch in table.to_batches()])

@@ -19,6 +19,7 @@ from ctr.harness.arrivals import ArrivalQueue, Arrivals, Held, arrivals
 from ctr.harness.scores import Observed, Observer
 from ctr.harness.stream import Stream
 from ctr.learner import Learner
+from ctr.training.process import peak_memory_bytes
 
 #: Told how many examples of the stream are done.
 Progress = Callable[[int], None]
@@ -67,6 +68,7 @@ class Replayed:
         learner: As it stood at the end.
         cost: What learning cost.
         sample: ids and numerics of the last examples, to time predictions with.
+        peak_memory_bytes: Largest resident size up to the last prediction.
     """
 
     prob: NDArray[np.float32]
@@ -74,6 +76,7 @@ class Replayed:
     learner: Learner
     cost: Cost
     sample: tuple[NDArray[np.int32], NDArray[np.float32]]
+    peak_memory_bytes: int
 
 
 @dataclass(frozen=True)
@@ -139,7 +142,8 @@ def _immediate(
         told(done)
     last = examples.blocks[-1]
     sample = (last.ids[-512:], last.numeric[-512:])
-    return Replayed(np.concatenate(kept), observer.observed(), learner, cost, sample)
+    prob, memory = np.concatenate(kept), peak_memory_bytes()
+    return Replayed(prob, observer.observed(), learner, cost, sample, memory)
 
 
 def _delayed(
@@ -161,8 +165,9 @@ def _delayed(
     order = arrivals(held, learner.labels, timing.delay_us, label_time)
     prob = predict_and_learn(learner, held, order, timing.publish_us, told)
     sample = (held.ids[-512:], held.numeric[-512:])
-    observed, cost = observer.observed(), _usual_cost(learner, held, order)
-    return Replayed(prob[burn_in:], observed, learner, cost, sample)
+    memory, observed = peak_memory_bytes(), observer.observed()
+    cost = _usual_cost(learner, held, order)
+    return Replayed(prob[burn_in:], observed, learner, cost, sample, memory)
 
 
 def predict_and_learn(

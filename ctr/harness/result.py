@@ -80,7 +80,7 @@ def compare(
         if done:
             found[arm] = done
     base = found.get(BASE, [])
-    labels = base[0].record["labels"] if base else []
+    labels: list[str] = next((done[0].record["labels"] for done in found.values()), [])
     arms = [_arm(name, results, base, labels) for name, results in found.items()]
     _decide(arms, experiment.primary, labels)
     return {

@@ -54,16 +54,16 @@ def run_experiment(
     work = output / "work"
     failures: list[Failure] = []
     tuned = _tune(experiment, table, work, jobs, failures) if experiment.tune else {}
-    choices = {name: found["choice"] for name, found in tuned.items()}
     announce(experiment, stream)
     units = {
         arm.name: [
-            _unit(experiment, table, stream, arm, seed, choices[_tuned_as(arm)] if tuned else {})
-            for seed in seeds(experiment, arm)
+            _unit(experiment, table, stream, arm, seed, choice) for seed in seeds(experiment, arm)
         ]
         for arm in experiment.all_arms
+        # An arm of which every trial failed has been reported; there is nothing to compare.
+        if (choice := tuned[_tuned_as(arm)]["choice"] if tuned else {}) is not None
     }
-    every = [unit for planned in _by_seed(units) for unit in planned]
+    every = [unit for planned in _by_seed(units) for unit in planned] if units else []
     failures += run_units(every, work, jobs, stream.rows, "replay")
     facts = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -119,8 +119,8 @@ def open_stream(experiment: Experiment, rows: int = 0) -> Stream:
     if experiment.slices is not None:
         schema = replace(schema, slices=experiment.slices)
     available = sum(shard.n_rows for shard in shards) - spec.first
-    wanted = min(n for n in (spec.rows, rows, max(available, 0)) if n or n is available)
-    if not rows and wanted <= experiment.burn_in:
+    wanted = min([max(available, 0), *(bound for bound in (spec.rows, rows) if bound)])
+    if wanted <= (0 if rows else experiment.burn_in):
         raise StreamError(
             f"experiment {experiment.name!r}: {max(available, 0):,} examples from number "
             f"{spec.first:,} of {data_dir}, of which {wanted:,} are used, leave none to score "

@@ -65,7 +65,7 @@ def _is_range(low: Any, high: Any, log: bool) -> bool:
 
 def search(
     arm: Arm, tune: Tune, score: Score, batch: int
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
     """Tunes one arm.
 
     Args:
@@ -75,10 +75,11 @@ def search(
         batch: Choices that are scored at a time.
 
     Returns:
-        The best choice, and all trials. An arm without a parameter has the empty choice.
+        The best choice (None if every trial failed), and all trials. An arm without a parameter
+        has the empty choice.
 
     Raises:
-        ConfigError: the space cannot be searched, or every trial failed.
+        ConfigError: the space cannot be searched.
     """
     space = space_of(tune, arm)
     if not space:
@@ -87,7 +88,7 @@ def search(
     trials = tuners[tune.method](space, tune, score, batch)
     done = [trial for trial in trials if trial["score"] is not None]
     if not done:
-        raise ConfigError(f"arm {arm.name!r}: every trial of the tuning failed; see their logs.")
+        return None, trials
     best = min(done, key=lambda trial: float(trial["score"]))
     return dict(best["choice"]), trials
 

@@ -48,7 +48,6 @@ def _run(folder: Path, unit: dict[str, Any]) -> None:
     from ctr.harness.stream import open_stream
     from ctr.learner import Learner
     from ctr.report.content import json_ready
-    from ctr.training.process import peak_memory_bytes
 
     experiment = parse(unit["experiment"])
     stream = open_stream(experiment, unit["rows"])
@@ -84,7 +83,7 @@ def _run(folder: Path, unit: dict[str, Any]) -> None:
         "inference_us_per_example": inference_us(learner, found.sample),
         "compile_cpu_s": found.cost.compile_cpu_s,
         "parameters": learner.n_parameters(),
-        "peak_memory_bytes": peak_memory_bytes(),
+        "peak_memory_bytes": found.peak_memory_bytes,
         "wall_s": wall_s,
         "recipe": to_plain(built.recipe),
         "probes": {

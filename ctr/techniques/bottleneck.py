@@ -25,11 +25,11 @@ class Bottleneck:
     Reduces to: the full layer whose matrix is U V.
 
     Attributes:
-        rank: k, of every layer.
+        rank: k of every layer; below 1 it is the share of the layer's units.
         widen: Factor on the units of every hidden layer.
     """
 
-    rank: int = 32
+    rank: float = 0.25
     widen: float = 1.0
     info: ClassVar[ModuleInfo] = ModuleInfo(
         name="bottleneck",
@@ -38,15 +38,18 @@ class Bottleneck:
     )
 
     def __post_init__(self) -> None:
-        if self.rank < 1 or not self.widen > 0:
+        whole = self.rank < 1 or float(self.rank).is_integer()
+        if not (self.rank > 0 and whole and self.widen > 0):
             raise ConfigError(
-                f"bottleneck: rank must be at least 1 and widen above 0, received {self.rank} and "
-                f"{self.widen}."
+                "bottleneck: rank must be a whole number or a share between 0 and 1, and widen "
+                f"above 0, received {self.rank} and {self.widen}."
             )
 
     def apply(self, recipe: Recipe) -> Recipe:
         """Returns the recipe with bottlenecks in the tower of its model."""
         deep = deep_part(recipe.model, self.info.name)
         hidden = tuple(max(1, round(n * self.widen)) for n in deep.hidden)
-        deep = replace(deep, hidden=hidden, ranks=(self.rank,) * len(hidden))
+        share = self.rank < 1
+        ranks = tuple(max(1, round(self.rank * n if share else self.rank)) for n in hidden)
+        deep = replace(deep, hidden=hidden, ranks=ranks)
         return replace(recipe, model=with_deep_part(recipe.model, deep))

@@ -33,8 +33,8 @@ class DcnRamp:
         learned: True learns ``a`` per layer, from 0 (ReZero), in place of the ramp.
     """
 
-    layers: int = 2
-    rank: int = 64
+    layers: int = 1
+    rank: int = 32
     ramp_examples: int = 20_000
     learned: bool = False
     info: ClassVar[ModuleInfo] = ModuleInfo(

@@ -93,6 +93,4 @@ class DistillationModule:
 def check_alpha(alpha: float, what: str) -> None:
     """Raises ConfigError if the weight of a teacher is negative."""
     if not alpha >= 0.0:
-        raise ConfigError(
-            f"{what}: alpha must be at least 0, received {alpha}. 0.5 to 1 is usual."
-        )
+        raise ConfigError(f"{what}: alpha must be at least 0, received {alpha}. 0.5 to 1 is usual.")

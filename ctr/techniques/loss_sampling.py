@@ -19,6 +19,9 @@ from ctr.module import ModuleInfo
 from ctr.recipe import Recipe
 from ctr.sampling import KeepAll, check_rate, with_rule
 
+#: Draws anew after whatever has sampled before, so that the two rates multiply.
+_SALT = salt64("running model")
+
 
 @dataclass(frozen=True)
 class LossRule:
@@ -50,7 +53,6 @@ class RunningLossSampler:
         threshold: Log loss in nats below which an example is predicted well.
         rate: Share of those that is kept.
         base: What has sampled before batches were formed.
-        salt: Draws anew, so that the two rates multiply.
     """
 
     columns: ClassVar[tuple[str, ...]] = ("example",)
@@ -58,7 +60,6 @@ class RunningLossSampler:
     threshold: float
     rate: float
     base: Sampler = field(default_factory=KeepAll)
-    salt: str = "running"
 
     @property
     def drops(self) -> bool:
@@ -74,7 +75,7 @@ class RunningLossSampler:
         batch = self.base(batch, logits)
         loss = LogLoss()(Forward(logits, {}), batch)
         known = tf.reduce_any(batch.labels >= 0.0, axis=1)
-        bits = mix(tf.bitcast(batch.side["example"], tf.uint64), salt64(self.salt))
+        bits = mix(tf.bitcast(batch.side["example"], tf.uint64), _SALT)
         # 24 bits are what a float32 holds exactly.
         draw = tf.cast(tf.bitwise.right_shift(bits, tf.constant(40, tf.uint64)), tf.float32)
         kept = draw * 2.0**-24 < self.rate

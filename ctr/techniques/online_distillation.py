@@ -61,18 +61,22 @@ class WithTeacherModel(tf.Module):
         self.wide = _WideParts([m.wide for m in (self.student, self.teacher) if hasattr(m, "wide")])
 
     def __call__(self, features: Features, training: bool) -> Forward:
-        """Returns the student's logits float32[B, T]; in training, ``aux["teacher"]`` likewise."""
-        student = self.student(self._columns(features, slice(0, self._dim),
-                                             slice(0, self._n_wide)), training)  # fmt: skip
-        # The variables of layers are created by their first call, whatever that call is for.
-        theirs = self._columns(features, slice(self._dim, None), slice(self._n_wide, None))
-        return student._replace(aux={**student.aux, "teacher": self.teacher(theirs, training).logits})
+        """Returns the student's logits float32[B, T]; those of the teacher are in ``aux``."""
+        own = _columns(features, slice(0, self._dim), slice(0, self._n_wide))
+        rest = _columns(features, slice(self._dim, None), slice(self._n_wide, None))
+        student = self.student(own, training)
+        # Asked for even when serving, where nobody uses it and the graph drops it: the variables
+        # of its layers are created by the first call, whatever that call is for.
+        teacher = self.teacher(rest, training).logits
+        return student._replace(aux={**student.aux, "teacher": teacher})
 
-    def _columns(self, features: Features, dim: slice, wide: slice) -> Features:
-        rows = Rows(features.rows.embedding[..., dim], features.rows.wide[..., wide])
-        return features._replace(
-            vectors=features.vectors[..., dim], linear=features.linear[..., wide], rows=rows
-        )
+
+def _columns(features: Features, dim: slice, wide: slice) -> Features:
+    """Returns one model's share of what was looked up."""
+    rows = Rows(features.rows.embedding[..., dim], features.rows.wide[..., wide])
+    return features._replace(
+        vectors=features.vectors[..., dim], linear=features.linear[..., wide], rows=rows
+    )
 
 
 class _WideParts(tf.Module):

@@ -37,12 +37,11 @@ def write(tmp_path: Path) -> Write:
             table = pa.table(columns).slice(part[0], len(part))
             pq.write_table(table, path, row_group_size=row_group)
             data = path.read_bytes()
+            first, last = int(times[part].min()), int(times[part].max())
+            digest = hashlib.sha256(data).hexdigest()
+            file = f"shards/{path.name}"
             shards.append(
-                manifest.Shard(
-                    number, f"shards/{path.name}", len(part), len(data),
-                    hashlib.sha256(data).hexdigest(), int(times[part].min()),
-                    int(times[part].max()), int(times[part].max()),
-                )  # fmt: skip
+                manifest.Shard(number, file, len(part), len(data), digest, first, last, last)
             )
         manifest.commit(folder, schema, shards)
         return folder

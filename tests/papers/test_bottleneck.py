@@ -111,11 +111,14 @@ def test_it_applies_to_every_deep_model(model) -> None:
     deep = compose(Recipe(model=model), [Bottleneck(16, widen=1.5)]).model
     assert deep.hidden == tuple(round(1.5 * n) for n in model.hidden)
     assert deep.ranks == (16,) * len(model.hidden)
+    shared = compose(Recipe(model=model), [Bottleneck(0.25, widen=2.0)]).model
+    assert shared.ranks == tuple(n // 2 for n in model.hidden)
 
 
 def test_bad_settings_are_refused_with_a_sentence() -> None:
-    with pytest.raises(ConfigError, match="rank must be at least 1"):
-        Bottleneck(0)
+    for rank in (0, -3, 2.5):
+        with pytest.raises(ConfigError, match="a whole number or a share between 0 and 1"):
+            Bottleneck(rank)
     with pytest.raises(ConfigError, match="widen above 0"):
         Bottleneck(8, widen=0.0)
     with pytest.raises(ConfigError, match="one number per hidden layer"):

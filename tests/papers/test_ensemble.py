@@ -20,6 +20,7 @@ from ctr.module import compose
 from ctr.parts import known_parts
 from ctr.recipe import Recipe
 from ctr.schema import Feature, Label, Schema
+from ctr.techniques.anti_distillation import AntiDistillation
 from ctr.techniques.ensemble import EnsembleModule, MembersLoss
 
 SCHEMA = Schema(
@@ -139,9 +140,9 @@ def test_wide_models_can_be_members_too() -> None:
 
 
 def test_it_comes_back_from_a_run_folder() -> None:
-    recipe = compose(TINY, [EnsembleModule(2)])
-    known = {**known_parts(), "MembersLoss": MembersLoss}
-    assert from_plain(json.loads(json.dumps(to_plain(recipe))), known) == recipe
+    recipe = compose(TINY, [EnsembleModule(2), AntiDistillation()])
+    plain = json.loads(json.dumps(to_plain(recipe)))
+    assert from_plain(plain, known_parts()) == recipe
 
 
 def test_bad_settings_are_refused_with_a_sentence() -> None:

@@ -28,9 +28,7 @@ SCHEMA = Schema(
 )
 
 
-def brute(
-    s: np.ndarray, y: np.ndarray, w: np.ndarray, q: np.ndarray
-) -> tuple[float, np.ndarray]:
+def brute(s: np.ndarray, y: np.ndarray, w: np.ndarray, q: np.ndarray) -> tuple[float, np.ndarray]:
     total, slope = 0.0, np.zeros(len(s))
     for query in np.unique(q):
         rows = np.flatnonzero(q == query)

@@ -150,7 +150,7 @@ def test_a_loss_that_sees_padding_is_found() -> None:
 
 
 def test_numbers_that_explode_are_found() -> None:
-    with pytest.raises(ModuleError, match="no probability|not finite"):
+    with pytest.raises(ModuleError, match=r"no probability|not finite"):
         checks(Nan())["finite after 50 steps"]()
 
 

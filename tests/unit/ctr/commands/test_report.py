@@ -55,3 +55,11 @@ def test_a_folder_without_a_report_is_a_usage_error(tmp_path, capsys):
     out, err = capsys.readouterr()
     assert out == ""
     assert "no report at" in err
+
+
+def test_a_replay_is_not_mixed_with_runs(run_dirs, tmp_path, capsys):
+    other = tmp_path / "replay"
+    other.mkdir()
+    (other / "report.json").write_text('{"kind": "replay", "format": 1}')
+    assert main(["report", str(run_dirs[0]), str(other)]) == 2
+    assert "drawn alone" in capsys.readouterr().err
