@@ -91,6 +91,11 @@ class Model(Protocol):
 
     dim: int
 
+    @property
+    def trainable_variables(self) -> Sequence[tf.Variable]:
+        """The dense variables that updates move."""
+        ...
+
     def __call__(self, features: Features, training: bool) -> Forward:
         """Returns logits float32[B, T]."""
         ...
@@ -126,6 +131,27 @@ class Loss(Protocol):
 
     def __call__(self, forward: Forward, batch: Batch) -> tf.Tensor:
         """Returns the unweighted loss, float32[B], in nats."""
+        ...
+
+
+@runtime_checkable
+class StatefulLoss(Protocol):
+    """The frozen description of a loss that learns something of its own."""
+
+    def build(self, layout: Layout, n_tasks: int) -> LossState:
+        """Creates its variables."""
+        ...
+
+
+class LossState(Protocol):
+    """A built loss (a ``tf.Module``)."""
+
+    def __call__(self, forward: Forward, batch: Batch) -> tf.Tensor:
+        """Returns the unweighted loss, float32[B], in nats."""
+        ...
+
+    def learn(self, forward: Forward, batch: Batch) -> None:
+        """Changes its own variables, after the batch was learned."""
         ...
 
 

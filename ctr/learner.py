@@ -15,6 +15,7 @@ from ctr.data.side import check_side, side_dtype
 from ctr.encoding import Encoder
 from ctr.errors import ConfigError, nearest
 from ctr.inputs import Standardizer, features
+from ctr.losses import build_loss
 from ctr.recipe import Recipe, parts, side_columns
 from ctr.schema import Schema
 from ctr.table import Table
@@ -76,6 +77,7 @@ class Learner(tf.Module):
         self.standardizer = Standardizer(layout)
         self.admission = Admission(self.encoder) if wants_admission(self.encoder) else None
         self.calibrator = recipe.calibrator.build(layout, schema.slices, n_tasks)
+        self._loss, self.loss_states = build_loss(recipe.loss, layout, n_tasks)
         self._probes = list(recipe.probes)
         self.side = side_columns(recipe, ("event_time",) if self.admission else ())
         self.whole_queries = any(getattr(part, "whole_queries", False) for part in parts(recipe))
@@ -163,10 +165,12 @@ class Learner(tf.Module):
 
     def n_parameters(self) -> dict[str, int]:
         """Number of learned values in the table and in dense variables, and rows in use."""
-        dense = sum(int(np.prod(v.shape)) for v in self.model.trainable_variables)
-        tables = (self.table.embedding, self.table.wide)
         usage = self.admission.usage() if self.admission is not None else {}
-        return {"table": sum(int(np.prod(t.shape)) for t in tables), "dense": dense, **usage}
+        return {
+            "table": _size([self.table.embedding, self.table.wide]),
+            "dense": _size(self.model.trainable_variables),
+            **usage,
+        }
 
     def _blank(self, size: int) -> tuple[tf.Tensor, tf.Tensor]:
         layout = self.encoder.layout
@@ -209,7 +213,7 @@ class Learner(tf.Module):
             calibrated = forward._replace(logits=self.calibrator(forward.logits, ids))
             trained = self.recipe.sampler(batch, tf.stop_gradient(calibrated.logits))
             trained = trained._replace(ids=ids, numeric=numeric)
-            losses = self.recipe.loss(calibrated, trained) * trained.weights
+            losses = self._loss(calibrated, trained) * trained.weights
         probs = tf.sigmoid(calibrated.logits)
         for probe in self._probes:
             probe.observe(forward, trained)
@@ -217,6 +221,8 @@ class Learner(tf.Module):
         # dependencies guarantee: they keep reads and writes of a variable in program order.
         self.update(Trace(tape, trained, inputs, calibrated, losses))
         self.calibrator.learn(forward.logits, trained)
+        for state in self.loss_states:
+            state.learn(calibrated, trained)
         self.standardizer.observe(numeric, batch.weights)
         if self.admission is not None:
             self.admission.observe(batch.ids, batch.weights, batch.side["event_time"], self.table)
@@ -252,3 +258,7 @@ class Learner(tf.Module):
             batch = Batch(ids[i], numeric[i], labels[i], weights[i], beside, seen)
             out = out.write(i, self._learn_batch(batch))
         return out.stack()
+
+
+def _size(variables: Sequence[tf.Variable]) -> int:
+    return sum(variable.shape.num_elements() for variable in variables)

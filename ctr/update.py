@@ -65,7 +65,8 @@ class GradientState(tf.Module):
 
     def __init__(self, model: tf.Module, table: Table, optimizers: Optimizers) -> None:
         super().__init__(name="gradient_update")
-        head = {v.ref() for v in model.wide.trainable_variables} if hasattr(model, "wide") else set()
+        wide = model.wide.trainable_variables if hasattr(model, "wide") else ()
+        head = {variable.ref() for variable in wide}
         groups = (
             (optimizers.head, [v for v in model.trainable_variables if v.ref() in head]),
             (optimizers.tower, [v for v in model.trainable_variables if v.ref() not in head]),

@@ -108,19 +108,17 @@ def _compare(run_dir: Path, truth: Path, report: dict[str, Any], lr: dict[str, A
     for name, values in rows:
         auc = values["auc"]
         print(f"{name:<14}{values['log_loss']:>10.4f}{auc:>9.4f}{values['calibration']:>13.3f}")
-    print(
-        f"\nwide_dcn over the second half: {true['regret_second_half']:.4f} nats above the best "
-        f"possible log loss;\n  predicted / true clicks {true['predicted_over_true_second_half']:.3f}"
-        f", mean |predicted - true| {true['mean_absolute_error_second_half']:.4f}"
-    )
+    regret, error = true["regret_second_half"], true["mean_absolute_error_second_half"]
+    ratio = true["predicted_over_true_second_half"]
+    print(f"\nwide_dcn, second half: {regret:.4f} nats above the best possible log loss,")
+    print(f"  predicted / true clicks {ratio:.3f}, mean |predicted - true| {error:.4f}")
 
 
 def _export(run_dir: Path, data: Path, models: Path) -> None:
     """Exports the run and shows that the exported model predicts what the learner does."""
+    from ctr.training.load import load_run
     from serving.export import export_model
     from serving.predictor import Predictor
-
-    from ctr.training.load import load_run
 
     _step(f"octr export {run_dir} --to {models}")
     version = export_model(run_dir, models)

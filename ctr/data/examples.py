@@ -103,13 +103,14 @@ class Examples:
 
     def chunk(self, shape: tuple[int, int]) -> Chunk:
         """Returns the rows as ``K`` batches of ``B``; places without a row are 0."""
-        names = ("ids", "numeric", "labels", "weights")
-        arrays = (self._placed([getattr(b, n) for b in self.blocks], shape) for n in names)
-        side = {
-            name: self._placed([b.side[name] for b in self.blocks], shape)
-            for name in self.blocks[0].side
-        }
-        return Chunk(*arrays, side)
+        blocks = self.blocks
+        return Chunk(
+            self._placed([block.ids for block in blocks], shape),
+            self._placed([block.numeric for block in blocks], shape),
+            self._placed([block.labels for block in blocks], shape),
+            self._placed([block.weights for block in blocks], shape),
+            {n: self._placed([b.side[n] for b in blocks], shape) for n in blocks[0].side},
+        )
 
     def rows(self, batches: NDArray[Any]) -> NDArray[Any]:
         """Returns what a launch gave back, ``[K, B, ...]``, in stream order, ``[n, ...]``."""

@@ -92,7 +92,8 @@ def _split(blocks: list[Block], n: int) -> tuple[list[Block], list[Block]]:
     for place, block in enumerate(blocks):
         length = len(block.time_us)
         if n < length:
-            return [*head, block.cut(0, n)] if n else head, [block.cut(n, length), *blocks[place + 1 :]]
+            rest = [block.cut(n, length), *blocks[place + 1 :]]
+            return [*head, block.cut(0, n)] if n else head, rest
         head.append(block)
         n -= length
         if not n:

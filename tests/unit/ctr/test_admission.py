@@ -11,9 +11,7 @@ from ctr.models import Linear
 from ctr.recipe import Recipe
 from ctr.schema import Feature, Label, Schema
 
-RECIPE = Recipe(
-    model=Linear(gains=False), batch_size=4, table_rows=64, calibrator=NoCalibration()
-)
+RECIPE = Recipe(model=Linear(gains=False), batch_size=4, table_rows=64, calibrator=NoCalibration())
 HOUR = 3_600_000_000
 
 
