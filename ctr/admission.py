@@ -59,9 +59,7 @@ class Admission(tf.Module):
         known = (tf.gather(self.count, ids) >= self._needed) & ~self._has_expired(ids, now)
         return tf.where(known | (ids == 0), ids, self._rare)
 
-    def observe(
-        self, ids: tf.Tensor, weights: tf.Tensor, time_us: tf.Tensor, table: Table
-    ) -> None:
+    def observe(self, ids: tf.Tensor, weights: tf.Tensor, time_us: tf.Tensor, table: Table) -> None:
         """Counts the occurrences of a batch and clears the rows of ids that come back expired.
 
         Args:

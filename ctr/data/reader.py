@@ -163,9 +163,7 @@ class ShardReader:
                 self._newest = max(self._newest, shard.max_time_us)
             before += shard.n_rows
 
-    def _shard_blocks(
-        self, shard: Shard, skip: int
-    ) -> Iterator[tuple[int, Block, dict[str, int]]]:
+    def _shard_blocks(self, shard: Shard, skip: int) -> Iterator[tuple[int, Block, dict[str, int]]]:
         """Yields the first row of a row group, its rows from ``skip`` on and its counts."""
         path = self.data_dir / shard.file
         verify(path, shard)
@@ -248,9 +246,7 @@ class ShardReader:
             raise late(f"{path}, row {row + at + 1:,}", by_us, self._lateness)
         self._newest = int(newest[-1])
 
-    def _label(
-        self, batch: pa.RecordBatch, name: str, path: Path, row: int
-    ) -> NDArray[np.float32]:
+    def _label(self, batch: pa.RecordBatch, name: str, path: Path, row: int) -> NDArray[np.float32]:
         column = batch.column(name)
         values = column.fill_null(-1).to_numpy(zero_copy_only=False)
         known = ~np.asarray(column.is_null())

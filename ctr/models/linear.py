@@ -30,9 +30,7 @@ class WidePart(tf.Module):
         super().__init__(name="wide")
         self.bias = tf.Variable(tf.zeros([n_tasks]), name="bias")
         self.numeric = tf.Variable(tf.zeros([len(layout.numeric), n_tasks]), name="numeric")
-        self.gain = tf.Variable(
-            tf.ones([layout.n_features, n_tasks]), name="gain", trainable=gains
-        )
+        self.gain = tf.Variable(tf.ones([layout.n_features, n_tasks]), name="gain", trainable=gains)
 
     def __call__(self, features: Features) -> tf.Tensor:
         """Returns logits float32[B, T]."""

@@ -117,9 +117,7 @@ class ShampooState(tf.Module):
             g for g, is_vector in zip(gradients, self._is_vector, strict=True) if not is_vector
         ]
         rate = self._config.rate
-        for variable, total, gradient in zip(
-            self._vectors, self.vector_sums, vectors, strict=True
-        ):
+        for variable, total, gradient in zip(self._vectors, self.vector_sums, vectors, strict=True):
             variable.assign_sub(rate * _adagrad(total, gradient))
         if not matrices:
             return
@@ -172,9 +170,7 @@ class ShampooState(tf.Module):
             found = _roots(asked, self._config.ridge)
         else:
             found = request.roots.result()
-        kept = sum(
-            factor.use(roots) for factor, roots in zip(self.factors, found, strict=True)
-        )
+        kept = sum(factor.use(roots) for factor, roots in zip(self.factors, found, strict=True))
         self.rejected.assign_add(kept)
         if int(self.first_roots_at.numpy()) < 0:
             self.first_roots_at.assign(steps)

@@ -52,7 +52,9 @@ def test_a_root_does_not_depend_on_the_unit(scale):
 
 
 def test_zero_and_broken_statistics_have_no_root():
-    matrices = np.stack([np.eye(4), np.zeros((4, 4)), np.full((4, 4), np.nan), np.full((4, 4), np.inf)])
+    matrices = np.stack(
+        [np.eye(4), np.zeros((4, 4)), np.full((4, 4), np.nan), np.full((4, 4), np.inf)]
+    )
     assert inverse_fourth_roots(matrices, 1e-6).accepted.tolist() == [True, False, False, False]
 
 
@@ -198,9 +200,11 @@ def test_padding_moves_nothing_in_spite_of_momentum():
 def planted_problem(optimizer, steps=400):
     """Returns the final loss of a linear-logistic problem with rotated feature scales 1..1000."""
     rng = np.random.default_rng(7)
-    mix = np.linalg.qr(rng.normal(size=(16, 16)))[0] * np.logspace(0, 3, 16) @ np.linalg.qr(
-        rng.normal(size=(16, 16))
-    )[0]
+    mix = (
+        np.linalg.qr(rng.normal(size=(16, 16)))[0]
+        * np.logspace(0, 3, 16)
+        @ np.linalg.qr(rng.normal(size=(16, 16)))[0]
+    )
     x = (rng.normal(size=(2000, 16)) @ mix).astype(np.float32)
     truth = np.linalg.solve(mix, rng.normal(size=(16, 4)) * 2.0)
     y = (rng.random((2000, 4)) < 1 / (1 + np.exp(-x @ truth))).astype(np.float32)
