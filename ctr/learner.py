@@ -252,11 +252,16 @@ class Learner(tf.Module):
         out = tf.TensorArray(tf.float32, size=k, element_shape=[b, len(self.labels)])
         # Batches of padding at the end of the data are left out: momentum would move weights.
         filled = tf.reduce_any(weights > 0.0, axis=1)
-        for i in tf.range(tf.reduce_max(tf.where(filled, tf.range(k) + 1, 0))):
+        n_filled = tf.reduce_max(tf.where(filled, tf.range(k) + 1, 0))
+        # No tf.range: its bound would be a constant to XLA, which would compile anew for all
+        # weights it has not seen yet.
+        i = tf.zeros([], tf.int32)
+        while i < n_filled:
             beside = {name: values[i] for name, values in side.items()}
             seen = self.examples.read_value()
             batch = Batch(ids[i], numeric[i], labels[i], weights[i], beside, seen)
             out = out.write(i, self._learn_batch(batch))
+            i += 1
         return out.stack()
 
 

@@ -48,8 +48,8 @@ class SliceRows:
 
     def __call__(self, ids: tf.Tensor) -> tf.Tensor:
         """Returns rows int32[B, S] for ids int32[B, n_slots]."""
-        first = tf.gather(ids, [columns[0] for columns in self._columns], axis=1)
-        values = first % self._buckets
+        firsts = tf.constant([columns[0] for columns in self._columns], tf.int32)
+        values = tf.gather(ids, firsts, axis=1) % self._buckets
         if any(len(columns) > 1 for columns in self._columns):
             values = tf.stack([self._combined(ids, columns) for columns in self._columns], axis=1)
         rows = values + self._buckets * tf.range(len(self._columns))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import tensorflow as tf
 import tf_keras
@@ -77,7 +77,8 @@ class Factorized:
         return FactorizedModel(self, layout, n_tasks, seed)
 
 
-class Half(NamedTuple):
+@dataclass(frozen=True)
+class Half:
     """The features of one half.
 
     Attributes:
@@ -94,13 +95,16 @@ class Half(NamedTuple):
 
     def __call__(self, features: Features) -> Features:
         """Returns only what belongs to this half."""
-        ids = tf.gather(features.ids, self.columns, axis=1)
-        rows = Rows(*(tf.gather(part, self.columns, axis=1) for part in features.rows))
-        vectors, linear = (
-            tf.gather(part, self.features, axis=1) for part in (features.vectors, features.linear)
-        )
-        numeric = tf.gather(features.numeric, self.numeric, axis=1)
-        return Features(vectors, linear, numeric, ids, rows, features.seen)
+        rows = Rows(*(_at(part, self.columns) for part in features.rows))
+        return Features(
+            _at(features.vectors, self.features), _at(features.linear, self.features),
+            _at(features.numeric, self.numeric), _at(features.ids, self.columns), rows,
+            features.seen,
+        )  # fmt: skip
+
+
+def _at(values: tf.Tensor, places: list[int]) -> tf.Tensor:
+    return tf.gather(values, tf.constant(places, tf.int32), axis=1)
 
 
 class FactorizedModel(tf.Module):

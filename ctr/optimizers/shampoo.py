@@ -102,7 +102,7 @@ class ShampooState(tf.Module):
         self.vector_sums = [tf.Variable(tf.fill(v.shape, start)) for v in self._vectors]
         self.matrix_sums = [tf.Variable(tf.fill(v.shape, start)) for v in self._matrices]
         self.momenta = [tf.Variable(tf.zeros(v.shape)) for v in self._matrices if config.momentum]
-        self.kronecker = [Kronecker(*v.shape, config.block) for v in self._matrices]
+        self.kronecker = [Kronecker(v.shape[0], v.shape[1], config.block) for v in self._matrices]
         self.steps = tf.Variable(tf.zeros([], tf.int64), name="steps")
         self.asked_at = tf.Variable(tf.constant(-1, tf.int64), name="asked_at")
         self.first_roots_at = tf.Variable(tf.constant(-1, tf.int64), name="first_roots_at")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import tensorflow as tf
 
@@ -191,7 +191,7 @@ class BiasConstraints:
         """Returns the recipe with constraints around its loss."""
         return replace(recipe, loss=self._loss(recipe.loss))
 
-    def _loss(self, base: Loss) -> ConstrainedLoss:
+    def _loss(self, base: Loss) -> Any:  # a StatefulLoss, which the learner builds
         return ConstrainedLoss(
             tuple(self.slices), self.ctr_buckets, self.column, self.weight, self.alpha, self.rate,
             base=base, ramp=Ramp(float(self.ramp_examples)),

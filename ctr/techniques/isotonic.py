@@ -38,8 +38,8 @@ class Isotonic:
     low: float = -8.0
     high: float = 4.0
     knots: int = 25
-    prior: float = 10.0
-    memory: float = 100.0
+    prior: float = 5.0
+    memory: float = 50.0
     after: Calibrator = field(default_factory=SliceBias)
 
     def __post_init__(self) -> None:
@@ -86,9 +86,9 @@ class IsotonicState(tf.Module):
         information = self.information + tf.einsum("btk,bt->kt", near, curvature)
         gradient = tf.einsum("btk,bt->kt", near, residual)
         self.after.learn(mapped, batch)
-        # What follows learns from the same residuals: each goes half of the way.
-        moved = self.values - 0.5 * gradient / (information + self._config.prior)
-        self.values.assign(in_order(moved, information + self._config.prior))
+        moved = self.values - gradient / (information + self._config.prior)
+        # A knot without information has no say in the order: it would hold its neighbours back.
+        self.values.assign(in_order(moved, information + 1e-3))
         self.information.assign(tf.minimum(information, self._config.memory))
 
     def _nearness(self, logits: tf.Tensor) -> tf.Tensor:
@@ -147,8 +147,8 @@ class IsotonicLayer:
     knots: int = 25
     low: float = -8.0
     high: float = 4.0
-    prior: float = 10.0
-    memory: float = 100.0
+    prior: float = 5.0
+    memory: float = 50.0
 
     info: ClassVar[ModuleInfo] = ModuleInfo(
         name="isotonic",

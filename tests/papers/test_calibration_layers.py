@@ -64,6 +64,13 @@ def test_the_first_prediction_is_the_models_own(config):
     np.testing.assert_array_equal(out, truth)
 
 
+def test_without_slices_there_is_still_one_line():
+    state = Platt().build(LAYOUT, (), 1)
+    assert state.offset.shape == [1, 1]
+    logits = tf.constant([[0.5], [1.0]])
+    np.testing.assert_array_equal(state(logits, tf.ones([2, 2], tf.int32)), logits)
+
+
 def test_platt_recovers_a_planted_line_per_slice():
     slope, offset = np.array([0.5, 1.0, 2.0]), np.array([1.0, 0.0, -1.0])
     n = 300 * SIZE
@@ -166,7 +173,12 @@ def test_modules_compose_and_settings_out_of_range_are_refused():
     both = compose(Recipe(), [PlattLayer(memory=200.0), IsotonicLayer(knots=9)])
     assert both.calibrator.after == Platt(memory=200.0)
     assert both.calibrator.knots == 9
-    for wrong in (lambda: PlattLayer(prior=0.0), lambda: IsotonicLayer(knots=1),
-                  lambda: IsotonicLayer(low=1.0, high=0.0), lambda: IsotonicLayer(memory=0.0)):  # fmt: skip
+    refused = [
+        (PlattLayer, {"prior": 0.0}),
+        (IsotonicLayer, {"knots": 1}),
+        (IsotonicLayer, {"low": 1.0, "high": 0.0}),
+        (IsotonicLayer, {"memory": 0.0}),
+    ]
+    for module, settings in refused:
         with pytest.raises(ConfigError):
-            wrong()
+            module(**settings)

@@ -3,12 +3,12 @@
 import dataclasses
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import tensorflow as tf
 
 from ctr.data.examples import Chunk
 from ctr.errors import ConfigError, ModuleError
-from ctr.hashing import fingerprint64
 from ctr.learner import Learner
 from ctr.models import Linear, Mlp
 from ctr.module import compose
@@ -84,7 +84,8 @@ def test_all_pairs_from_cached_vectors_equal_predictions_one_by_one(learner):
     one = chunk(learner, 9)
     quality, presentation, logits = halves_of(learner, one.ids[0][:6], one.numeric[0][:6])
     pairs = learner.model.logits(quality[:, None], presentation[None]).numpy()
-    np.testing.assert_array_equal(pairs[np.arange(6), np.arange(6)], logits.numpy())
+    alone = pairs[np.arange(6), np.arange(6)]
+    np.testing.assert_allclose(alone, logits.numpy(), rtol=1e-5, atol=1e-6)
     assert pairs.shape == (6, 6, 1)
 
 
@@ -146,8 +147,6 @@ TOY = Schema("toy", (Feature("ad"), Feature("slot", ui=True)), (Label("click"),)
 
 
 def encode(learner, ad, slot):
-    import pyarrow as pa
-
     table = pa.table({"ad": [f"a{x}" for x in ad], "slot": [str(x) for x in slot]})
     encoded = learner.encoder.encode(table)
     return encoded.ids, encoded.numeric
@@ -228,8 +227,8 @@ def test_settings_out_of_range_are_refused():
             UiFactorization(**wrong)
 
 
-def test_a_hash_of_the_presentation_identifies_its_vector():
-    # What a cache of vectors relies on: equal presentation features, equal bits.
+def test_equal_presentations_have_equal_vectors():
+    # What a cache of vectors relies on: equal features, equal bits.
     built = Learner(compose(RECIPE, [UiFactorization()]), SCHEMA, n_batches=8)
     built.learn(chunk(built))
     one = chunk(built, 5)
@@ -240,5 +239,6 @@ def test_a_hash_of_the_presentation_identifies_its_vector():
     numeric = one.numeric[0].copy()
     numeric[:, 1] = 0.5
     presentation = halves_of(built, ids, numeric)[1]
-    keys = fingerprint64([repr(row) for row in presentation.tolist()])
-    assert len(np.unique(keys)) == 1
+    np.testing.assert_array_equal(
+        presentation, np.broadcast_to(presentation[:1], presentation.shape)
+    )
