@@ -47,7 +47,7 @@ def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[s
     def run(name: str) -> Path:
         if name not in runs:
             runs[name] = tmp_path_factory.mktemp("runs") / name
-            recipe = override(named_recipe(name), ["table_rows=4096", "batch_size=512"])
+            recipe = override(named_recipe(name), ["table_rows=4096", "batch_size=64"])
             labels = ("click", "conversion") if name == "mlp" else ()
             config = RunConfig(name, recipe, labels=labels)
             Trainer(data, runs[name], config, checkpoint_every=CHUNK).train()
