@@ -37,9 +37,9 @@ class Isotonic:
 
     low: float = -8.0
     high: float = 4.0
-    knots: int = 25
-    prior: float = 5.0
-    memory: float = 50.0
+    knots: int = 13
+    prior: float = 10.0
+    memory: float = 200.0
     after: Calibrator = field(default_factory=SliceBias)
 
     def __post_init__(self) -> None:
@@ -144,11 +144,11 @@ class IsotonicLayer:
         memory: Bound on the information that is remembered; smaller follows faster.
     """
 
-    knots: int = 25
+    knots: int = 13
     low: float = -8.0
     high: float = 4.0
-    prior: float = 5.0
-    memory: float = 50.0
+    prior: float = 10.0
+    memory: float = 200.0
 
     info: ClassVar[ModuleInfo] = ModuleInfo(
         name="isotonic",
