@@ -38,8 +38,8 @@ class Isotonic:
     low: float = -8.0
     high: float = 4.0
     knots: int = 13
-    prior: float = 10.0
-    memory: float = 200.0
+    prior: float = 30.0
+    memory: float = 1000.0
     after: Calibrator = field(default_factory=SliceBias)
 
     def __post_init__(self) -> None:
@@ -147,8 +147,8 @@ class IsotonicLayer:
     knots: int = 13
     low: float = -8.0
     high: float = 4.0
-    prior: float = 10.0
-    memory: float = 200.0
+    prior: float = 30.0
+    memory: float = 1000.0
 
     info: ClassVar[ModuleInfo] = ModuleInfo(
         name="isotonic",
