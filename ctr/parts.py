@@ -10,11 +10,10 @@ from types import ModuleType
 
 from ctr import calibration, losses, models, optimizers, recipe, sampling, schedules, update
 from ctr.config import class_name
+from ctr.registry import GROUP
 
 log = logging.getLogger(__name__)
 
-#: Entry points of this group name research modules.
-GROUP = "ctr.research_modules"
 _CORE = (calibration, losses, models, optimizers, recipe, sampling, schedules, update)
 
 

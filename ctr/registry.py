@@ -8,6 +8,7 @@ from typing import Any
 
 from ctr.errors import ModuleError, nearest
 
+#: Entry points of this group name research modules.
 GROUP = "ctr.research_modules"
 
 
