@@ -6,6 +6,7 @@ import copy
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import entry_points
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from ctr.harness.fields import from_table
 #: Name of the arm that repeats the base; on one machine its differences are exactly zero.
 A_A = "base (A/A)"
 BASE = "base"
+#: Entry-point group of the packages that bring experiments.
+EXPERIMENTS = "ctr.experiments"
 METHODS = ("grid", "random", "optuna")
 #: Metrics an experiment may be decided by, and whether more is better.
 PRIMARY = {
@@ -209,9 +212,12 @@ def load_table(name: str, overrides: Iterable[str] = ()) -> dict[str, Any]:
 
 
 def shipped_experiments() -> dict[str, str]:
-    """Returns the TOML text of the experiments that come with the package, by name."""
-    folder = files("ctr").joinpath("experiments")
-    found = [item for item in folder.iterdir() if item.name.endswith(".toml")]
+    """Returns the TOML text of the experiments that installed packages bring, by name.
+
+    A package's entry points in the group ``ctr.experiments`` name its folders of TOML pages.
+    """
+    folders = [files(point.value) for point in entry_points(group=EXPERIMENTS)]
+    found = [item for folder in folders for item in folder.iterdir() if item.name.endswith(".toml")]
     return {f.name.removesuffix(".toml"): f.read_text(encoding="utf-8") for f in found}
 
 

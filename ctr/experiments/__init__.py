@@ -1,0 +1,1 @@
+"""Experiments that come with the core: TOML pages for ``octr replay``."""

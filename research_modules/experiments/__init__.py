@@ -1,0 +1,1 @@
+"""Experiments of the research modules: one TOML page each, for ``octr replay``."""
