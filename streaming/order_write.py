@@ -11,11 +11,11 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from apache_beam.pvalue import TaggedOutput
 from numpy.typing import NDArray
 
 from ctr.data.manifest import Shard, file_sha256
+from ctr.data.shard_write import write_rows
 from ctr.schema import Schema
 from streaming.dedup_join import NO_TIME
 from streaming.files import scratch_file
@@ -24,7 +24,6 @@ from streaming.shard_plan import ShardPlan, TimeGrid
 from streaming.source import Source
 from streaming.stage import Part
 
-ROW_GROUP = 65_536
 SHARD_FOLDER = "shards"
 
 
@@ -100,9 +99,7 @@ class WriteShard(beam.DoFn):
         table = table.slice(int(plan.skips[k]), int(plan.takes[k]))
         folder = self.data_dir / SHARD_FOLDER
         with scratch_file(folder) as temporary:
-            pq.write_table(
-                table, temporary, compression="zstd", compression_level=1, row_group_size=ROW_GROUP
-            )
+            write_rows(table, temporary)
             digest = file_sha256(temporary)
             size = temporary.stat().st_size
             name = f"{k:05d}-{digest[:12]}.parquet"

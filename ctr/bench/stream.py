@@ -7,16 +7,15 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ctr.data.manifest import Shard, commit, file_sha256
+from ctr.data.shard_write import write_rows
 from ctr.schema import Feature, Label, Schema
 
 N_NUMERIC, N_CATEGORIES = 13, 26
 _START_US = 1_700_000_000_000_000
 _STEP_US = 20_000
-_ROW_GROUP = 65_536
 
 
 class Rows(NamedTuple):
@@ -76,7 +75,7 @@ def write_shard(folder: Path, rows: Rows) -> None:
     columns["click"] = pa.array(rows.label)
     file = folder / "shards" / "part-00000.parquet"
     file.parent.mkdir(parents=True)
-    pq.write_table(pa.table(columns), file, compression="zstd", row_group_size=_ROW_GROUP)
+    write_rows(pa.table(columns), file)
     first, last = int(times[0]), int(times[-1])
     shard = Shard(
         0, "shards/part-00000.parquet", n, file.stat().st_size, file_sha256(file),

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ctr.data.manifest import Shard, commit, file_sha256
+from ctr.data.shard_write import write_rows
 from ctr.errors import StreamError
 from ctr.schema import Feature, Label, Schema
 from ctr.simulator.config import WorldConfig
@@ -139,7 +140,7 @@ def write_data(
 
 def _write_shard(folder: Path, sequence: int, rows: pa.Table) -> Shard:
     path = folder / "shards" / f"{sequence:05d}.parquet"
-    pq.write_table(rows.combine_chunks(), path, compression="zstd", row_group_size=65_536)
+    write_rows(rows.combine_chunks(), path)
     times = rows.column("event_time").cast(pa.int64()).to_numpy()
     return Shard(
         sequence=sequence,
