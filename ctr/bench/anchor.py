@@ -8,11 +8,12 @@ grid is chosen in hindsight, per metric, in the peer's favour.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from ctr.bench.record import add_data_argument, add_output_argument, write_record
 
 if TYPE_CHECKING:
     from ctr.bench.scoring import Rows
@@ -35,7 +36,7 @@ _SMALLEST = 5e-7
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options."""
-    parser.add_argument("--data", type=Path, required=True, help="folder written by octr ingest")
+    add_data_argument(parser)
     parser.add_argument(
         "--features",
         default="",
@@ -48,12 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PYTHON",
         help="interpreter that has the package vowpalwabbit (default: this one)",
     )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        metavar="FILE.json",
-        help="also write every number and the machine to this file",
-    )
+    add_output_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -62,11 +58,9 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         CtrError: the options or the data cannot be used, or the peer cannot run.
     """
-    from ctr.bench.machine import machine
     from ctr.bench.scoring import read_rows
     from ctr.bench.vw_text import write_vw_text
     from ctr.data import manifest
-    from ctr.report.content import json_ready
 
     peer = peer_version(args.vw_python)
     schema, _ = manifest.load(args.data)
@@ -82,10 +76,7 @@ def run(args: argparse.Namespace) -> int:
             results.append({"name": name, **run_setting(args.vw_python, text, options, rows)})
     print(f"vowpalwabbit {peer}, one pass, features {', '.join(names)}\n")
     print(anchor_table(results))
-    if args.output is not None:
-        record = {"data": str(args.data), "features": names, "vowpalwabbit": peer,
-                  "machine": machine(), "settings": results}  # fmt: skip
-        manifest.write_atomically(args.output, json.dumps(json_ready(record), indent=1).encode())
+    write_record(args.output, data=args.data, features=names, vowpalwabbit=peer, settings=results)
     return 0
 
 

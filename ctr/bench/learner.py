@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ctr.bench.record import add_output_argument, write_record
 from ctr.bench.timing import Arm, Target, measure, ratio, table
 from ctr.errors import ConfigError, nearest
+from ctr.option_types import positive_int
 
 if TYPE_CHECKING:
     from ctr.bench.stream import Rows
@@ -28,16 +28,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of ``octr bench learner``."""
     parser.add_argument(
         "--batch-size",
-        type=int,
+        type=positive_int,
         nargs="+",
         default=[512, 1024],
         metavar="B",
         help="the floor is measured at each, all else at the first (512 1024)",
     )
-    parser.add_argument("--rounds", type=int, default=5, help="measured rounds per arm (5)")
+    parser.add_argument(
+        "--rounds", type=positive_int, default=5, help="measured rounds per arm (5)"
+    )
     parser.add_argument(
         "--rows",
-        type=int,
+        type=positive_int,
         default=65_536,
         help="examples of the stream; an arm works through them once a round",
     )
@@ -49,11 +51,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--threads",
-        type=int,
+        type=positive_int,
         default=1,
         help="threads inside one operation (1: none of the time is waiting)",
     )
-    parser.add_argument("--output", type=Path, help="also write the result to this JSON file")
+    add_output_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -66,9 +68,6 @@ def run(args: argparse.Namespace) -> int:
     for part in parts:
         if part not in PARTS:
             raise ConfigError(f"--only: no part {part!r}: {nearest(part, PARTS)}")
-    if args.rounds < 1 or args.rows < 1 or min(args.batch_size) < 1:
-        raise ConfigError("--rounds, --rows and --batch-size must be at least 1.")
-    from ctr.bench.machine import machine
     from ctr.quiet import start_quietly
 
     start_quietly(args.threads)
@@ -83,17 +82,10 @@ def run(args: argparse.Namespace) -> int:
                 for c in group.comparisons
             ]
     print(table(timings, targets))
-    result: dict[str, Any] = {
-        "machine": machine(),
-        "threads": args.threads,
-        "rounds": args.rounds,
-        "rows": args.rows,
-        "cpu_us_per_example": timings,
-        "targets": [target.as_dict() for target in targets],
-    }
-    if args.output is not None:
-        args.output.write_text(json.dumps(result, indent=1) + "\n")
-        print(f"written to {args.output}", file=sys.stderr)
+    write_record(
+        args.output, threads=args.threads, rounds=args.rounds, rows=args.rows,
+        cpu_us_per_example=timings, targets=[target.as_dict() for target in targets],
+    )  # fmt: skip
     return 0 if all(target.passed for target in targets) else 1
 
 

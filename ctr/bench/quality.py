@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from ctr.bench.record import add_data_argument, add_output_argument, write_record
+from ctr.option_types import positive_int
 
 if TYPE_CHECKING:
     from ctr.bench.scoring import Rows
@@ -17,7 +19,7 @@ HELP = "progressive quality, calibration and cost of recipes on ingested data, o
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options."""
-    parser.add_argument("--data", type=Path, required=True, help="folder written by octr ingest")
+    add_data_argument(parser)
     parser.add_argument(
         "--recipes",
         default="lr,wide_dcn",
@@ -26,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--seeds",
-        type=int,
+        type=positive_int,
         default=5,
         metavar="N",
         help="train each recipe with the seeds 0 to N - 1 (default: 5)",
@@ -39,12 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="slices",
         help="also show calibration by this feature; repeatable",
     )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        metavar="FILE.json",
-        help="also write every number and the machine to this file",
-    )
+    add_output_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -53,15 +50,10 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         CtrError: the options or the data cannot be used, or a training failed.
     """
-    from ctr.bench.machine import machine
     from ctr.bench.quality_tables import quality_tables
     from ctr.bench.scoring import read_rows
-    from ctr.data.manifest import write_atomically
     from ctr.errors import ConfigError
-    from ctr.report.content import json_ready
 
-    if args.seeds < 1:
-        raise ConfigError(f"--seeds must be at least 1, received {args.seeds}.")
     recipes = [name for name in args.recipes.split(",") if name]
     if not recipes:
         raise ConfigError("--recipes names no recipe. Pass, for example, --recipes lr,wide_dcn.")
@@ -72,9 +64,7 @@ def run(args: argparse.Namespace) -> int:
         for seed in range(args.seeds)
     ]
     print(quality_tables(trainings))
-    if args.output is not None:
-        record = {"data": str(args.data), "machine": machine(), "trainings": trainings}
-        write_atomically(args.output, json.dumps(json_ready(record), indent=1).encode())
+    write_record(args.output, data=args.data, trainings=trainings)
     return 0
 
 
