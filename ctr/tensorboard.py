@@ -14,8 +14,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO
 
 from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
 from tensorboard.compat.proto.event_pb2 import Event
@@ -65,7 +64,8 @@ class TensorBoardLog:
     """Writes ``RUN/tensorboard/{train,progressive,calibration/<feature>}``.
 
     Steps are examples with a known label up to the end of the window; the wall time of a
-    progressive point is the *event* time at the window's end. Use as a context manager.
+    progressive point is the *event* time at the window's end. Close it when done, best with
+    ``contextlib.closing``.
     """
 
     def __init__(
@@ -98,19 +98,6 @@ class TensorBoardLog:
         self._written_us: int | None = None
         self._stand: tuple[int, int] | None = None
         self.update(metrics)
-
-    def __enter__(self) -> Self:
-        """Returns itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Closes the files."""
-        self.close()
 
     def observe(self, examples: int, metrics: ProgressiveMetrics) -> None:
         """Adds what is new at ``examples`` done: windows, and speed every few seconds."""

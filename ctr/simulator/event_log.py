@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO
 
 import numpy as np
@@ -40,6 +39,8 @@ class LogCounts:
 class EventLog:
     """Writes ``<stem>-00000.csv`` and further files; memory holds only what has not arrived.
 
+    Call :meth:`finish` after the last event, and :meth:`close` however it ends.
+
     Args:
         folder: Where the files go.
         stem: Start of their names.
@@ -71,22 +72,6 @@ class EventLog:
         self._stream: BinaryIO | None = None
         self._lines = 0
         self._newest_ms = np.iinfo(np.int64).min
-
-    def __enter__(self) -> EventLog:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if kind is None:
-            self.flush(np.iinfo(np.int64).max)
-            if not self.counts.files:
-                self._open()
-        if self._stream is not None:
-            self._stream.close()
 
     def add(self, columns: Mapping[str, np.ndarray]) -> None:
         """Sends events; ``columns["time_ms"]`` is when they happened."""
@@ -121,6 +106,17 @@ class EventLog:
             later = arrival > watermark_ms
             self._pending = {name: values[later] for name, values in self._pending.items()}
 
+    def finish(self) -> None:
+        """Writes what is still on its way; a log without events is a file with a header."""
+        self.flush(np.iinfo(np.int64).max)
+        if not self.counts.files:
+            self._open()
+
+    def close(self) -> None:
+        """Closes the last file; what has not arrived is lost."""
+        if self._stream is not None:
+            self._stream.close()
+
     def _jitter(self, n: int) -> np.ndarray:
         """Most deliveries are quick, none takes longer than the configured bound."""
         return (self._jitter_ms * self._rng.random(n) ** 4).astype(np.int64)
@@ -141,8 +137,7 @@ class EventLog:
         self._lines += len(rows["_fault"])
 
     def _open(self) -> BinaryIO:
-        if self._stream is not None:
-            self._stream.close()
+        self.close()
         path = self._folder / f"{self._stem}-{self.counts.files:05d}.csv"
         self._stream = path.open("wb")
         self._stream.write(",".join(self._header).encode() + b"\n")

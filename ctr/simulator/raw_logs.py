@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +95,7 @@ def _write(folder: Path, stream: Stream, progress: Callable[[int], None]) -> dic
         def open_log(number: int, stem: str, header: tuple[str, ...], render: Any) -> EventLog:
             rng = generator(stream.seed, _DELIVERY, number)
             log = EventLog(folder, stem, header, render, "time_ms", faults, rng)
-            return stack.enter_context(log)
+            return stack.enter_context(closing(log))
 
         logs = {
             IMPRESSIONS: open_log(
@@ -124,6 +124,8 @@ def _write(folder: Path, stream: Stream, progress: Callable[[int], None]) -> dic
                 log.flush(int(shown.time_ms[-1]) - 1)
             done += len(shown)
             progress(done)
+        for log in logs.values():
+            log.finish()
     (folder / "schema.toml").write_text(schema_toml(config), encoding="utf-8")
     summary = tally.summary({name: log.counts for name, log in logs.items()})
     (folder / "world.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")

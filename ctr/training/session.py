@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import closing
 from typing import Any
 
 from ctr.errors import CtrError
@@ -34,7 +35,7 @@ def train_and_report(trainer: Trainer) -> dict[str, Any]:
     primary = trainer.metrics[trainer.learner.labels[0]]
     with (
         progress_line(trainer.reader.n_rows, trainer.position) as show,
-        TensorBoardLog(trainer.run.path, primary, trainer.position) as events,
+        closing(TensorBoardLog(trainer.run.path, primary, trainer.position)) as events,
     ):
 
         def watch(status: Status) -> None:

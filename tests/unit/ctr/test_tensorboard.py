@@ -1,3 +1,5 @@
+from contextlib import closing
+
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -47,7 +49,7 @@ def everything(run_dir):
 
 def complete(run_dir):
     data, metrics = stream(), new()
-    with TensorBoardLog(run_dir, metrics) as log:
+    with closing(TensorBoardLog(run_dir, metrics)) as log:
         for chunk in np.array_split(np.arange(2_000), 20):
             feed(metrics, data, chunk)
             log.update(metrics)
@@ -95,7 +97,7 @@ def test_a_killed_and_resumed_run_shows_every_point_once(tmp_path, torn):
         for path in run_dir.rglob("events.*"):
             path.write_bytes(path.read_bytes()[:-7])
     metrics = ProgressiveMetrics.from_state(state)
-    with TensorBoardLog(run_dir, metrics, examples=901) as log:
+    with closing(TensorBoardLog(run_dir, metrics, examples=901)) as log:
         for chunk in chunks[9:]:
             feed(metrics, data, chunk)
             log.update(metrics)
@@ -107,7 +109,7 @@ def test_a_killed_and_resumed_run_shows_every_point_once(tmp_path, torn):
 def test_speed_is_written_every_few_seconds(tmp_path):
     now = [1_000.0]
     metrics = new()
-    with TensorBoardLog(tmp_path, metrics, clock=lambda: now[0]) as log:
+    with closing(TensorBoardLog(tmp_path, metrics, clock=lambda: now[0])) as log:
         for second in range(12):
             log.observe(second * 100, metrics)
             now[0] += 1
