@@ -23,12 +23,23 @@ def override(config: T, assignments: Iterable[str]) -> T:
         ConfigError: an assignment has no ``=``, names an unknown field (the message names the
             nearest one) or gives a value of another type.
     """
-    for assignment in assignments:
-        path, equals, text = assignment.partition("=")
-        if not equals:
-            raise ConfigError(f"--set {assignment!r}: expected a.b=value.")
-        config = _assign(config, path.strip().split("."), toml_value(text.strip()), assignment)
+    for text in assignments:
+        path, value = assignment(text)
+        config = _assign(config, path, value, text)
     return config
+
+
+def assignment(text: str) -> tuple[list[str], Any]:
+    """Splits ``a.b=value`` into the path ``["a", "b"]`` and the value.
+
+    Raises:
+        ConfigError: there is no ``=``, or a part of the path is empty.
+    """
+    name, equals, value = text.partition("=")
+    path = [part.strip() for part in name.split(".")]
+    if not equals or not all(path):
+        raise ConfigError(f"--set {text!r}: expected a.b=value.")
+    return path, toml_value(value.strip())
 
 
 def toml_value(text: str) -> Any:
@@ -39,8 +50,8 @@ def toml_value(text: str) -> Any:
         return text
 
 
-def _assign(config: T, path: list[str], value: Any, assignment: str) -> T:
-    where = f"--set {assignment!r}"
+def _assign(config: T, path: list[str], value: Any, text: str) -> T:
+    where = f"--set {text!r}"
     if not dataclasses.is_dataclass(config):
         raise ConfigError(f"{where}: {config!r} has no fields to set.")
     known = [f.name for f in dataclasses.fields(config)]
@@ -49,7 +60,7 @@ def _assign(config: T, path: list[str], value: Any, assignment: str) -> T:
         raise ConfigError(f"{where}: no field {name!r}: {nearest(name, known)}")
     old = getattr(config, name)
     if rest:
-        new = _assign(old, rest, value, assignment)
+        new = _assign(old, rest, value, text)
     else:
         new = _checked(value, old, where)
     return dataclasses.replace(config, **{name: new})  # type: ignore[type-var]

@@ -11,13 +11,13 @@ import dataclasses
 import hashlib
 import json
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ctr.errors import SchemaError, nearest
+from ctr.fields import read_toml
 
 _NAME = re.compile("[A-Za-z][A-Za-z0-9_]*")
 KINDS = ("categorical", "numeric", "bag")
@@ -211,13 +211,7 @@ def load_schema(path: str | Path) -> Schema:
     Raises:
         SchemaError: the file is missing, is not TOML, or has an unknown key or a wrong value.
     """
-    path = Path(path)
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise SchemaError(f"no schema at {path}. Pass the path of a schema.toml.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SchemaError(f"{path} is not valid TOML: {error}.") from None
+    table = read_toml(Path(path), "schema", SchemaError)
     table.pop("source", None)
     return schema_from_dict(table, where=str(path))
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from ctr.errors import SchemaError, nearest
+from ctr.fields import from_table, read_toml
 from ctr.schema import Schema, schema_from_dict
 
 FORMATS = ("csv", "tsv", "jsonl", "parquet")
@@ -120,56 +118,12 @@ def load_source(path: Path) -> tuple[Schema, Source]:
         SchemaError: the file is missing or not TOML, a key is unknown or a value is wrong, or
             the two parts do not fit each other.
     """
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise SchemaError(f"no schema at {path}. Pass the path of a schema.toml.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SchemaError(f"{path} is not valid TOML: {error}.") from None
+    table = read_toml(path, "schema", SchemaError)
     raw = table.pop("source", {})
     schema = schema_from_dict(table, where=str(path))
-    source = _build(Source, raw, f"{path}, [source]")
+    source = from_table(Source, raw, f"{path}, [source]", SchemaError)
     _check(schema, source, f"{path}, [source]")
     return schema, source
-
-
-def _build(cls: type, values: Any, where: str) -> Any:
-    if not isinstance(values, Mapping):
-        raise SchemaError(f"{where}: expected a table, received {values!r}.")
-    known = {f.name: f for f in dataclasses.fields(cls)}
-    kwargs: dict[str, Any] = {}
-    for key, value in values.items():
-        if key not in known:
-            raise SchemaError(f"{where}: unknown key {key!r}: {nearest(key, known)}")
-        kwargs[key] = _coerce(key, value, str(known[key].type), where)
-    for name, f in known.items():
-        required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-        if required and name not in kwargs:
-            raise SchemaError(f"{where}: the key {name!r} is missing.")
-    return cls(**kwargs)
-
-
-_PARTS: dict[str, type] = {"impressions": Impressions, "events": Events, "lookups": Lookup}
-
-
-def _coerce(key: str, value: Any, annotation: str, where: str) -> Any:
-    here = f"{where}, key {key!r}"
-    if key == "impressions":
-        return _build(Impressions, value, f"{where[:-1]}.impressions]")
-    if key in _PARTS:
-        if not isinstance(value, list):
-            raise SchemaError(f"{here}: write [[source.{key}]], once for each entry.")
-        return tuple(_build(_PARTS[key], v, f"{where[:-1]}.{key}]") for v in value)
-    if annotation.startswith("tuple"):
-        items = [value] if isinstance(value, str) else value
-        if not isinstance(items, list) or not all(isinstance(i, str) for i in items):
-            raise SchemaError(f"{here}: expected a list of strings, received {value!r}.")
-        return tuple(items)
-    expected: dict[str, Any] = {"str": str, "bool": bool, "float": (int, float)}
-    kind = expected.get(annotation, Mapping)
-    if not isinstance(value, kind) or (isinstance(value, bool) and annotation != "bool"):
-        raise SchemaError(f"{here}: expected {annotation}, received {value!r}.")
-    return value
 
 
 def _check(schema: Schema, source: Source, where: str) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ctr import __version__, registry
-from ctr.config import content_hash, override, to_plain, toml_value
+from ctr.config import assignment, content_hash, override, to_plain
 from ctr.data.manifest import file_sha256
 from ctr.data.side import check_side
 from ctr.errors import ConfigError, ModuleError, nearest
@@ -106,11 +106,9 @@ def module_from_settings(name: str, settings: Sequence[str]) -> ResearchModule:
         CtrError: there is no such module, or it has no such hyper-parameter.
     """
     values = {}
-    for assignment in settings:
-        key, equals, text = assignment.partition("=")
-        if not equals:
-            raise ConfigError(f"--set {assignment!r}: expected field=value.")
-        values[key.strip()] = toml_value(text.strip())
+    for text in settings:
+        path, value = assignment(text)
+        values[".".join(path)] = value
     return build_module(ModuleUse(name, values))
 
 

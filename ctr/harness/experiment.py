@@ -11,9 +11,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from ctr.config import toml_value
+from ctr.config import assignment
 from ctr.errors import ConfigError, nearest
-from ctr.harness.fields import from_table
+from ctr.fields import from_table
 
 #: Name of the arm that repeats the base; on one machine its differences are exactly zero.
 A_A = "base (A/A)"
@@ -206,8 +206,8 @@ def load_table(name: str, overrides: Iterable[str] = ()) -> dict[str, Any]:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{name} is not valid TOML: {error}.") from None
-    for assignment in overrides:
-        table = _override(table, assignment)
+    for text in overrides:
+        table = _override(table, text)
     return table
 
 
@@ -230,31 +230,27 @@ def parse(table: Mapping[str, Any], where: str = "experiment") -> Experiment:
     return from_table(Experiment, table, where)
 
 
-def _override(table: dict[str, Any], assignment: str) -> dict[str, Any]:
-    path, equals, text = assignment.partition("=")
-    if not equals:
-        raise ConfigError(f"--set {assignment!r}: expected a.b=value, e.g. stream.rows=100000.")
-    value = toml_value(text.strip())
+def _override(table: dict[str, Any], text: str) -> dict[str, Any]:
+    (*parents, last), value = assignment(text)
     changed = copy.deepcopy(table)
     place: Any = changed
-    *parents, last = path.strip().split(".")
     for key in parents:
         if isinstance(place, list):
-            place = _entry(place, key, assignment)
+            place = _entry(place, key, text)
         else:
             place = place.setdefault(key, {})
     if not isinstance(place, dict):
-        raise ConfigError(f"--set {assignment!r}: {'.'.join(parents)} is no table.")
+        raise ConfigError(f"--set {text!r}: {'.'.join(parents)} is no table.")
     place[last] = value
     return changed
 
 
-def _entry(entries: list[Any], key: str, assignment: str) -> Any:
+def _entry(entries: list[Any], key: str, text: str) -> Any:
     if key.isdigit() and int(key) < len(entries):
         return entries[int(key)]
     named = {entry.get("name", entry.get("use")): entry for entry in entries}
     if key not in named:
-        raise ConfigError(f"--set {assignment!r}: no entry {key!r}: {nearest(key, named)}")
+        raise ConfigError(f"--set {text!r}: no entry {key!r}: {nearest(key, named)}")
     return named[key]
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ctr.config import assignment
 from ctr.errors import ConfigError, nearest
+from ctr.fields import field_values, read_toml, required_fields
 from ctr.simulator.config import LabelSpec, WorldConfig
 
 
@@ -27,66 +27,41 @@ def load_world(path: str | Path | None = None, overrides: Sequence[str] = ()) ->
     """
     config = WorldConfig()
     if path is not None:
-        try:
-            table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise ConfigError(f"no file at {path}. Pass the path of a world's TOML file.") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path} is not valid TOML: {error}.") from None
-        config = _changed(config, table, str(path))
+        config = _changed(config, read_toml(Path(path), "world"), f"{path}: world")
     for text in overrides:
-        config = _changed(config, _parse(text), f"--set {text}")
+        config = _changed(config, _table(text), f"--set {text}: world")
     return config
 
 
-def _parse(text: str) -> dict[str, Any]:
+def _table(text: str) -> dict[str, Any]:
     """Turns ``a.b=value`` into the nested table ``{"a": {"b": value}}``."""
-    key, equals, value = text.partition("=")
-    if not equals or not all(part.strip() for part in key.split(".")):
-        raise ConfigError(f"--set {text}: expected KEY=VALUE, as in --set shift_logit=0.5.")
-    try:
-        parsed: Any = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        parsed = value.strip()
-    for part in reversed(key.split(".")):
-        parsed = {part.strip(): parsed}
-    return parsed
+    path, value = assignment(text)
+    for part in reversed(path):
+        value = {part: value}
+    return value
 
 
 def _changed(config: WorldConfig, table: Mapping[str, Any], where: str) -> WorldConfig:
-    types = {f.name: str(f.type) for f in dataclasses.fields(WorldConfig)}
-    changes: dict[str, Any] = {}
-    for key, value in table.items():
-        if key not in types:
-            raise ConfigError(f"{where}: unknown key {key!r}: {nearest(key, types)}")
-        if key == "labels":
-            changes[key] = _labels(config.labels, value, where)
-        else:
-            changes[key] = _coerce(value, types[key], f"{where}, key {key!r}")
+    values = {key: value for key, value in table.items() if key != "labels"}
+    changes = field_values(WorldConfig, values, where)
+    if "labels" in table:
+        changes["labels"] = _labels(config.labels, table["labels"], f"{where}.labels")
     return dataclasses.replace(config, **changes)
 
 
 def _labels(labels: tuple[LabelSpec, ...], table: Any, where: str) -> tuple[LabelSpec, ...]:
     if not isinstance(table, Mapping):
-        raise ConfigError(f"{where}: labels: expected tables such as [labels.click].")
-    fields = {f.name: f for f in dataclasses.fields(LabelSpec) if f.name != "name"}
+        raise ConfigError(f"{where}: expected tables such as [labels.click].")
     known = {label.name: label for label in labels}
     for name, values in table.items():
-        here = f"{where}, labels.{name}"
-        if not isinstance(values, Mapping):
-            raise ConfigError(f"{here}: expected a table of the label's keys, received {values!r}.")
-        changes = {}
-        for key, value in values.items():
-            if key not in fields:
-                raise ConfigError(f"{here}: unknown key {key!r}: {nearest(key, fields)}")
-            changes[key] = _coerce(value, str(fields[key].type), f"{here}, key {key!r}")
+        here = f"{where}.{name}"
+        changes = field_values(LabelSpec, values, here)
+        if "name" in changes:
+            raise ConfigError(f"{here}: a label's name is that of its table. Leave `name` out.")
+        missing = [key for key in required_fields(LabelSpec) if key not in {"name", *changes}]
         if name in known:
             known[name] = dataclasses.replace(known[name], **changes)
-        elif missing := [
-            key
-            for key, field in fields.items()
-            if field.default is dataclasses.MISSING and key not in changes
-        ]:
+        elif missing:
             raise ConfigError(
                 f"{here}: no such label: {nearest(name, known)}. A new one needs the keys "
                 f"{', '.join(missing)}."
@@ -94,19 +69,3 @@ def _labels(labels: tuple[LabelSpec, ...], table: Any, where: str) -> tuple[Labe
         else:
             known[name] = LabelSpec(name=name, **changes)
     return tuple(known.values())
-
-
-def _coerce(value: Any, annotation: str, where: str) -> Any:
-    """Checks a TOML value against a field's annotation; lists become tuples."""
-    if annotation.startswith("tuple["):
-        item = annotation.removeprefix("tuple[").partition(",")[0]
-        if not isinstance(value, list):
-            raise ConfigError(f"{where}: expected a list, received {value!r}.")
-        return tuple(_coerce(v, item, where) for v in value)
-    if annotation == "float" and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if annotation == "str" and isinstance(value, datetime.date):  # TOML reads a bare date as one
-        return value.isoformat()
-    if type(value).__name__ != annotation:
-        raise ConfigError(f"{where}: expected {annotation}, received {value!r}.")
-    return value

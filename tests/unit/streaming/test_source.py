@@ -52,7 +52,7 @@ def test_needed_columns_leave_out_crosses_and_labels_that_are_events(tmp_path):
         ('format = "xlsx"', "unknown format 'xlsx'"),
         ('event_time = "minutes"', "neither a unit"),
         ("header = 1", "expected bool, received 1"),
-        ("input = 3", "expected a list of strings"),
+        ("input = 3", "[source].input: expected a list, received 3"),
         ("header = false", "needs column_names"),
         (JOIN.replace("window_s", "windows"), "unknown key 'windows': did you mean 'window_s'"),
         (JOIN.replace("window_s = 60", ""), "'window_s' is missing"),

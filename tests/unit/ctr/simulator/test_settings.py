@@ -28,15 +28,16 @@ def test_lists_become_tuples_and_new_labels_may_be_added():
     ("override", "message"),
     [
         ("shift_logits=1", "unknown key 'shift_logits': did you mean 'shift_logit'"),
-        ("shift_logit", "expected KEY=VALUE"),
-        (".=1", "expected KEY=VALUE"),
-        ("n_users=many", "key 'n_users': expected int, received 'many'"),
+        ("shift_logit", "expected a.b=value"),
+        (".=1", "expected a.b=value"),
+        ("n_users=many", "world.n_users: expected int, received 'many'"),
         ("n_users=true", "expected int, received True"),
         ("examination=0.5", "expected a list, received 0.5"),
         ("labels.click.rat=0.1", "unknown key 'rat': did you mean 'rate'"),
         ("labels.clik.rate=0.1", "no such label: did you mean 'click'"),
         ("labels=3", "expected tables"),
         ("labels.click=3", "labels.click: expected a table"),
+        ("labels.click.name='x'", "Leave `name` out"),
     ],
 )
 def test_wrong_overrides_are_named(override, message):
@@ -45,7 +46,7 @@ def test_wrong_overrides_are_named(override, message):
 
 
 def test_missing_and_broken_files_are_named(tmp_path):
-    with pytest.raises(ConfigError, match=r"no file at .*absent\.toml"):
+    with pytest.raises(ConfigError, match=r"no world at .*absent\.toml"):
         load_world(tmp_path / "absent.toml")
     broken = tmp_path / "broken.toml"
     broken.write_text("days = = 3")
