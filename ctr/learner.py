@@ -125,14 +125,20 @@ class Learner(tf.Module):
         arrays = (tf.constant(part) for part in chunk[:4])
         side = {name: tf.constant(chunk.side[name]) for name in self.side}
         probs = self._launch(*arrays, side).numpy()
+        self.between_launches()
+        return probs
+
+    def between_launches(self) -> None:
+        """Does the parts' work beside the graph; ``learn`` calls it by itself."""
         for state in self._host_work:
             state.between_launches()
-        return probs
 
     def learn_batch(
         self, ids: tf.Tensor, numeric: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor
     ) -> tf.Tensor:
         """Predicts and learns one batch from inside a graph, for training loops of others.
+
+        The loop calls ``between_launches`` after each run of its graph.
 
         Args:
             ids: int32[N, S], N at most the recipe's batch size; a short batch is padded.

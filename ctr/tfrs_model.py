@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,20 @@ class TfrsModel(tfrs.Model):
         probs = self.learner.learn_batch(x["ids"], x["numeric"], labels, weights)
         loss = self._scored(probs, labels, weights)
         return {metric.name: metric.result() for metric in self.metrics} | {"loss": loss}
+
+    def make_train_function(self, force: bool = False) -> Callable[[Any], dict[str, Any]]:
+        """Returns Keras' function that runs the step, followed by the work between launches."""
+        # Keras keeps the function that it made here and asks for it at every fit.
+        if self.train_function is None or force:
+            run = super().make_train_function(force)
+
+            def run_and_work(iterator: Any) -> dict[str, Any]:
+                logs = run(iterator)
+                self.learner.between_launches()
+                return logs
+
+            self.train_function = run_and_work
+        return self.train_function
 
     def test_step(self, inputs: tuple) -> dict[str, tf.Tensor]:
         """Scores a batch and learns nothing."""

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,11 @@ from ctr.data import manifest
 from ctr.data.reader import ShardReader
 from ctr.errors import ConfigError
 from ctr.learner import Learner
-from ctr.models import WideDcn
+from ctr.models import Mlp, WideDcn
+from ctr.module import compose
+from ctr.optimizers.shampoo import ShampooState
 from ctr.recipe import Recipe
+from ctr.techniques.shampoo import ShampooTower
 from tests.unit.ctr.conftest import state, weights_and_slots
 
 N = 1000
@@ -53,6 +57,24 @@ def test_fit_learns_the_same_bits_and_scores_progressively(fitted: tuple) -> Non
     chosen = np.where(labels == 1, probs[:, 0], 1 - probs[:, 0])
     assert history["log_loss"] == pytest.approx([-np.log(chosen).mean()], rel=1e-4)
     assert 0.0 < history["auc"][0] < 1.0
+
+
+def test_fit_does_the_work_between_launches(data: Path) -> None:
+    shampoo = ShampooTower(every=2, statistics_every=1, warmup=0)
+    recipe = compose(replace(RECIPE, model=Mlp(dim=4, hidden=(8,))), [shampoo])
+    model = ctr.as_tfrs_model(recipe, bench_schema())
+    dataset = ctr.as_dataset(data, model.learner)
+    # Keras makes the function of the second fit out of that of the first.
+    model.fit(dataset.take(6), verbose=0)
+    model.fit(dataset.skip(6), verbose=0)
+    learner = Learner(recipe, bench_schema(), n_batches=1)
+    schema, shards = manifest.load(data)
+    reader = ShardReader(data, schema, shards, learner.encoder, learner.labels)
+    for examples in reader.chunks(learner.chunk_shape):
+        learner.learn(examples.chunk(learner.chunk_shape))
+    assert weights_and_slots(model.learner) == weights_and_slots(learner)
+    tower = next(s for s in model.learner.update.states if isinstance(s, ShampooState))
+    assert int(tower.first_roots_at.numpy()) > 0
 
 
 def test_evaluate_and_predict_learn_nothing(fitted: tuple, data: Path) -> None:
