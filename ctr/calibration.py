@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from ctr.api import Batch
 from ctr.encoding import Layout
+from ctr.errors import ConfigError
 from ctr.slice_rows import SliceRows
 
 
@@ -59,6 +60,11 @@ class SliceBias:
     prior: float = 30.0
     memory: float = 500.0
 
+    def __post_init__(self) -> None:
+        check_newton("slice_bias", self.prior, self.memory)
+        if self.buckets < 1:
+            raise ConfigError(f"slice_bias: buckets must be at least 1, received {self.buckets}.")
+
     def build(self, layout: Layout, slices: Sequence[str], n_tasks: int) -> SliceBiasState:
         """Creates one table of biases per sliced plain feature."""
         return SliceBiasState(self, SliceRows(layout, slices, self.buckets), n_tasks)
@@ -84,10 +90,7 @@ class SliceBiasState(tf.Module):
         """Moves the biases towards the batch's labels."""
         if not self._rows.per_example:
             return
-        prob = tf.sigmoid(self(logits, batch.ids))
-        weight = batch.weights[:, None] * tf.cast(batch.labels >= 0.0, tf.float32)
-        residual = weight * (prob - tf.maximum(batch.labels, 0.0))
-        curvature = weight * prob * (1.0 - prob)
+        residual, curvature = newton_terms(self(logits, batch.ids), batch)
         # One pass for both: a compiled scatter costs by the row, not by the column.
         both = tf.concat([residual, curvature], axis=1)
         sums = self._rows.sums(self._rows(batch.ids), both)
@@ -97,3 +100,30 @@ class SliceBiasState(tf.Module):
         # The slices of an example share its residual.
         self.bias.assign_sub(step / self._rows.per_example)
         self.information.assign(tf.minimum(information, self._config.memory))
+
+
+def newton_terms(logits: tf.Tensor, batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns what a Newton step on a logit is made of, 0 where a label is not known.
+
+    Args:
+        logits: float32[B, T], calibrated.
+        batch: The batch they were predicted for.
+
+    Returns:
+        First and second derivative of the weighted log loss, float32[B, T] each.
+    """
+    prob = tf.sigmoid(logits)
+    weight = batch.weights[:, None] * tf.cast(batch.labels >= 0.0, tf.float32)
+    return weight * (prob - tf.maximum(batch.labels, 0.0)), weight * prob * (1.0 - prob)
+
+
+def check_newton(what: str, prior: float, memory: float) -> None:
+    """Checks the settings of damped Newton steps.
+
+    Raises:
+        ConfigError: one is not above 0.
+    """
+    if prior <= 0.0 or memory <= 0.0:
+        raise ConfigError(
+            f"{what}: prior and memory must be above 0, received {prior} and {memory}."
+        )

@@ -19,15 +19,10 @@ EPSILON = 1e-7
 
 
 @dataclass(frozen=True)
-class Shampoo:
-    """Direction from Shampoo, step size from AdaGrad, one norm per layer.
-
-    Matrices are preconditioned on both sides; vectors, and matrices with one column, follow plain
-    AdaGrad, as everything does until the first roots arrive.
+class ShampooSettings:
+    """What there is to set besides the step size.
 
     Attributes:
-        rate: Learning rate of AdaGrad, whose step sizes are taken over.
-        initial_accumulator: First value of AdaGrad's accumulator.
         block: Largest diagonal block of a statistic.
         every: Steps between two roots, N; rounded up to whole launches.
         statistics_every: Steps between two additions to the statistics.
@@ -35,12 +30,8 @@ class Shampoo:
         ridge: Shift of a statistic's eigenvalues, relative to the largest one.
         decay: Below 1, statistics are averages that forget; 1 sums.
         warmup: Steps over which the direction moves from AdaGrad's to Shampoo's.
-        background: False computes roots between two launches, while nothing else runs, and uses
-            them at once.
     """
 
-    rate: float = 0.02
-    initial_accumulator: float = 1e-6
     block: int = 32
     every: int = 100
     statistics_every: int = 10
@@ -48,7 +39,6 @@ class Shampoo:
     ridge: float = 1e-6
     decay: float = 1.0
     warmup: int = 1000
-    background: bool = True
 
     def __post_init__(self) -> None:
         counts = {"block": self.block, "every": self.every,
@@ -64,11 +54,35 @@ class Shampoo:
             raise ConfigError(
                 f"shampoo: decay must be above 0 and at most 1 (1 sums), received {self.decay}."
             )
-        if self.ridge <= 0.0 or self.rate <= 0.0 or self.warmup < 0:
+        if self.ridge <= 0.0 or self.warmup < 0:
             raise ConfigError(
-                "shampoo: ridge and rate must be above 0 and warmup at least 0, received "
-                f"{self.ridge}, {self.rate} and {self.warmup}."
+                "shampoo: ridge must be above 0 and warmup at least 0, received "
+                f"{self.ridge} and {self.warmup}."
             )
+
+
+@dataclass(frozen=True)
+class Shampoo(ShampooSettings):
+    """Direction from Shampoo, step size from AdaGrad, one norm per layer.
+
+    Matrices are preconditioned on both sides; vectors, and matrices with one column, follow plain
+    AdaGrad, as everything does until the first roots arrive.
+
+    Attributes:
+        rate: Learning rate of AdaGrad, whose step sizes are taken over.
+        initial_accumulator: First value of AdaGrad's accumulator.
+        background: False computes roots between two launches, while nothing else runs, and uses
+            them at once.
+    """
+
+    rate: float = 0.02
+    initial_accumulator: float = 1e-6
+    background: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.rate <= 0.0:
+            raise ConfigError(f"shampoo: rate must be above 0, received {self.rate}.")
 
     def build(self, variables: Sequence[tf.Variable]) -> ShampooState:
         """Creates the slots."""

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from ctr.api import Batch, Calibrator, CalibratorState
-from ctr.calibration import SliceBias
+from ctr.calibration import SliceBias, check_newton, newton_terms
 from ctr.encoding import Layout
 from ctr.errors import ConfigError
 from ctr.module import ModuleInfo
@@ -18,7 +18,34 @@ from ctr.recipe import Recipe
 
 
 @dataclass(frozen=True)
-class Isotonic:
+class IsotonicSettings:
+    """What there is to set.
+
+    Attributes:
+        knots: Number of knots between ``low`` and ``high``.
+        low: First knot, in log-odds.
+        high: Last knot.
+        prior: Information a knot needs before it moves half of the way.
+        memory: Bound on the information that is remembered per knot; smaller follows faster.
+    """
+
+    knots: int = 13
+    low: float = -8.0
+    high: float = 4.0
+    prior: float = 30.0
+    memory: float = 1000.0
+
+    def __post_init__(self) -> None:
+        if self.knots < 2 or self.low >= self.high:
+            raise ConfigError(
+                "isotonic: needs two or more knots between low and a larger high, received "
+                f"knots = {self.knots}, low = {self.low}, high = {self.high}."
+            )
+        check_newton("isotonic", self.prior, self.memory)
+
+
+@dataclass(frozen=True)
+class Isotonic(IsotonicSettings):
     """A piecewise linear, never falling map of the logit, then another calibrator.
 
     The map has its knots on a grid of log-odds. Each knot takes damped Newton steps on the
@@ -27,32 +54,10 @@ class Isotonic:
     map continues as a shift.
 
     Attributes:
-        low: First knot.
-        high: Last knot.
-        knots: Number of knots.
-        prior: Information a knot needs before it moves half of the way.
-        memory: Bound on the information that is remembered per knot.
         after: Calibrator that follows, on the mapped logit.
     """
 
-    low: float = -8.0
-    high: float = 4.0
-    knots: int = 13
-    prior: float = 30.0
-    memory: float = 1000.0
     after: Calibrator = field(default_factory=SliceBias)
-
-    def __post_init__(self) -> None:
-        if self.knots < 2 or self.low >= self.high:
-            raise ConfigError(
-                "isotonic: needs two or more knots between low and a larger high, received "
-                f"knots = {self.knots}, low = {self.low}, high = {self.high}."
-            )
-        if self.prior <= 0.0 or self.memory <= 0.0:
-            raise ConfigError(
-                f"isotonic: prior and memory must be above 0, received {self.prior} and "
-                f"{self.memory}."
-            )
 
     def build(self, layout: Layout, slices: Sequence[str], n_tasks: int) -> IsotonicState:
         """Creates the knots at the identity, and the calibrator that follows."""
@@ -78,10 +83,7 @@ class IsotonicState(tf.Module):
     def learn(self, logits: tf.Tensor, batch: Batch) -> None:
         """Moves the knots towards the batch's labels, then lets the next calibrator learn."""
         mapped = self._mapped(logits)
-        prob = tf.sigmoid(self.after(mapped, batch.ids))
-        weight = batch.weights[:, None] * tf.cast(batch.labels >= 0.0, tf.float32)
-        residual = weight * (prob - tf.maximum(batch.labels, 0.0))
-        curvature = weight * prob * (1.0 - prob)
+        residual, curvature = newton_terms(self.after(mapped, batch.ids), batch)
         near = self._nearness(logits)
         information = self.information + tf.einsum("btk,bt->kt", near, curvature)
         gradient = tf.einsum("btk,bt->kt", near, residual)
@@ -127,7 +129,7 @@ def in_order(values: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
 
 
 @dataclass(frozen=True)
-class IsotonicLayer:
+class IsotonicLayer(IsotonicSettings):
     """Puts :class:`Isotonic` between the model and its calibrator.
 
     Paper: the calibration layer of "On the Factory Floor" (arXiv:2209.05310), sections 3.3 and 7,
@@ -135,20 +137,7 @@ class IsotonicLayer:
     trenches", section 7 (isotonic regression on predictions).
     Deviations: on log-odds, online.
     Reduces to: the calibrator that was there as ``prior`` grows.
-
-    Attributes:
-        knots: Number of knots between ``low`` and ``high``.
-        low: First knot, in log-odds.
-        high: Last knot.
-        prior: Information a knot needs before it moves half of the way.
-        memory: Bound on the information that is remembered; smaller follows faster.
     """
-
-    knots: int = 13
-    low: float = -8.0
-    high: float = 4.0
-    prior: float = 30.0
-    memory: float = 1000.0
 
     info: ClassVar[ModuleInfo] = ModuleInfo(
         name="isotonic",
@@ -156,12 +145,6 @@ class IsotonicLayer:
         extends=frozenset({"calibrator"}),
     )
 
-    def __post_init__(self) -> None:
-        Isotonic(self.low, self.high, self.knots, self.prior, self.memory)
-
     def apply(self, recipe: Recipe) -> Recipe:
         """Returns the recipe with the map before its calibrator."""
-        calibrator = Isotonic(
-            self.low, self.high, self.knots, self.prior, self.memory, recipe.calibrator
-        )
-        return replace(recipe, calibrator=calibrator)
+        return replace(recipe, calibrator=Isotonic(**vars(self), after=recipe.calibrator))

@@ -9,6 +9,7 @@ from typing import ClassVar
 import tensorflow as tf
 
 from ctr.api import Batch
+from ctr.calibration import check_newton, newton_terms
 from ctr.encoding import Layout
 from ctr.errors import ConfigError
 from ctr.module import ModuleInfo
@@ -17,7 +18,26 @@ from ctr.slice_rows import SliceRows
 
 
 @dataclass(frozen=True)
-class Platt:
+class PlattSettings:
+    """What there is to set.
+
+    Attributes:
+        prior: Information an offset or a slope needs before it moves half of the way.
+        memory: Bound on the information that is remembered; smaller follows faster.
+        centre: Logit at which slopes turn; near the stream's mean logit, offset and slope can be
+            told apart best.
+    """
+
+    prior: float = 30.0
+    memory: float = 500.0
+    centre: float = -2.0
+
+    def __post_init__(self) -> None:
+        check_newton("platt", self.prior, self.memory)
+
+
+@dataclass(frozen=True)
+class Platt(PlattSettings):
     """``z + sum_s (offset_s + slope_s * (z - centre))`` over the slices s of an example.
 
     Each slice takes damped Newton steps on its two numbers after each batch. The information
@@ -25,19 +45,12 @@ class Platt:
 
     Attributes:
         buckets: Hashed values kept per sliced feature.
-        prior: Information an offset or a slope needs before it moves half of the way.
-        memory: Bound on the information that is remembered.
-        centre: Logit at which slopes turn; near the stream's mean logit, offset and slope can be
-            told apart best.
     """
 
     buckets: int = 1024
-    prior: float = 30.0
-    memory: float = 500.0
-    centre: float = -2.0
 
     def __post_init__(self) -> None:
-        check_newton("platt", self.prior, self.memory)
+        super().__post_init__()
         if self.buckets < 1:
             raise ConfigError(f"platt: buckets must be at least 1, received {self.buckets}.")
 
@@ -70,10 +83,7 @@ class PlattState(tf.Module):
     def learn(self, logits: tf.Tensor, batch: Batch) -> None:
         """Moves offsets and slopes towards the batch's labels."""
         config, rows = self._config, self._rows(batch.ids)
-        prob = tf.sigmoid(self(logits, batch.ids))
-        weight = batch.weights[:, None] * tf.cast(batch.labels >= 0.0, tf.float32)
-        residual = weight * (prob - tf.maximum(batch.labels, 0.0))
-        curvature = weight * prob * (1.0 - prob)
+        residual, curvature = newton_terms(self(logits, batch.ids), batch)
         centred = logits - config.centre
         constant, linear = (self._rows.sums(rows, residual * x) for x in (1.0, centred))
         powers = (tf.ones_like(centred), centred, centred * centred)
@@ -92,32 +102,15 @@ class PlattState(tf.Module):
             variable.assign(keep * moment)
 
 
-def check_newton(what: str, prior: float, memory: float) -> None:
-    """Raises ConfigError unless both are above 0."""
-    if prior <= 0.0 or memory <= 0.0:
-        raise ConfigError(
-            f"{what}: prior and memory must be above 0, received {prior} and {memory}."
-        )
-
-
 @dataclass(frozen=True)
-class PlattLayer:
+class PlattLayer(PlattSettings):
     """Replaces the calibrator by :class:`Platt` on the schema's slices.
 
     Paper: the calibration layer of "On the Factory Floor" (arXiv:2209.05310), sections 3.3 and 7,
     which does not specify it; Platt 1999, "Probabilistic outputs for support vector machines".
     Deviations: online, per slice and additive over sliced features; the update rule is ours.
     Reduces to: the model's own logits as ``prior`` grows.
-
-    Attributes:
-        prior: Information a slice needs before it moves half of the way.
-        memory: Bound on the information that is remembered; smaller follows faster.
-        centre: Logit at which slopes turn.
     """
-
-    prior: float = 30.0
-    memory: float = 500.0
-    centre: float = -2.0
 
     info: ClassVar[ModuleInfo] = ModuleInfo(
         name="platt",
@@ -125,10 +118,6 @@ class PlattLayer:
         replaces=frozenset({"calibrator"}),
     )
 
-    def __post_init__(self) -> None:
-        check_newton("platt", self.prior, self.memory)
-
     def apply(self, recipe: Recipe) -> Recipe:
         """Returns the recipe with another calibrator."""
-        calibrator = Platt(prior=self.prior, memory=self.memory, centre=self.centre)
-        return replace(recipe, calibrator=calibrator)
+        return replace(recipe, calibrator=Platt(**vars(self)))
