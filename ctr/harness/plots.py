@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from itertools import cycle
 from typing import Any
 
 import numpy as np
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 
-from ctr.report.plots import RELATIVE_CLOCK_END_US
+from ctr.report.plots import event_time_axis
 from ctr.report.svg import INK, PAPER, SERIES, inline_svg, themed
 
 
@@ -71,7 +69,8 @@ def differences_over_time(arms: Sequence[Mapping[str, Any]], label: str, key: st
             weight = np.where(np.isnan(values), 0.0, curve["weight"])
             total = np.cumsum(weight)
             mean = np.cumsum(np.nan_to_num(values) * weight) / np.maximum(total, 1e-300)
-            axes.plot(_times(axes, curve), mean, color=color, label=arm["name"])
+            ends_us = [start + curve["length_us"] for start in curve["start_us"]]
+            axes.plot(event_time_axis(axes, ends_us), mean, color=color, label=arm["name"])
             ends += [float(v) for v in mean[len(mean) // 5 :]]
         if not ends:
             return None
@@ -81,17 +80,6 @@ def differences_over_time(arms: Sequence[Mapping[str, Any]], label: str, key: st
         axes.legend(ncols=3, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
         title = f"difference in {key} over event time"
         return inline_svg(figure, f"time-{_name(label)}-{key}", title)
-
-
-def _times(axes: Any, curve: Mapping[str, Any]) -> list[Any]:
-    ends = [start + curve["length_us"] for start in curve["start_us"]]
-    if ends[-1] < RELATIVE_CLOCK_END_US:
-        axes.set_xlabel("event clock (µs, or rows)")
-        return ends
-    locator = AutoDateLocator(minticks=3, maxticks=7)
-    axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
-    return [datetime.fromtimestamp(us / 1e6, UTC) for us in ends]
 
 
 def _name(text: str) -> str:

@@ -81,7 +81,7 @@ def compare(
             found[arm] = done
     base = found.get(BASE, [])
     labels: list[str] = next((done[0].record["labels"] for done in found.values()), [])
-    arms = [_arm(name, results, base, labels) for name, results in found.items()]
+    arms = [_report(_Arm(name, results, base), labels) for name, results in found.items()]
     _decide(arms, experiment.primary, labels)
     return {
         "format": FORMAT,
@@ -96,43 +96,48 @@ def compare(
     }
 
 
-def _arm(
-    name: str, results: Sequence[UnitResult], base: Sequence[UnitResult], labels: Sequence[str]
-) -> dict[str, Any]:
-    at_base = {r.record["seed"]: r for r in base}
-    pairs = [(r, at_base[r.record["seed"]]) for r in results if r.record["seed"] in at_base]
-    first = results[0].record
-    arm: dict[str, Any] = {
-        "name": name,
-        "seeds": [r.record["seed"] for r in results],
+@dataclass(frozen=True)
+class _Arm:
+    """The results of an arm, one per seed, beside those of the base."""
+
+    name: str
+    results: Sequence[UnitResult]
+    base: Sequence[UnitResult]
+
+    @property
+    def pairs(self) -> list[tuple[UnitResult, UnitResult]]:
+        """Results and those of the base with the same seed."""
+        at_base = {r.record["seed"]: r for r in self.base}
+        return [(r, at_base[r.record["seed"]]) for r in self.results if r.record["seed"] in at_base]
+
+
+def _report(arm: _Arm, labels: Sequence[str]) -> dict[str, Any]:
+    first = arm.results[0].record
+    return {
+        "name": arm.name,
+        "seeds": [r.record["seed"] for r in arm.results],
         "examples": first["examples"],
         "scored": first["scored"],
-        "labels": {label: _label(label, results, pairs, name) for label in labels},
-        "costs": {key: _cost(key, results, pairs, name) for key in COSTS},
-        "prediction_difference": _replicas(results, base, name),
+        "labels": {label: _label(label, arm) for label in labels},
+        "costs": {key: _cost(key, arm) for key in COSTS},
+        "prediction_difference": _replicas(arm),
         "recipe": first["recipe"],
-        "probes": {str(r.record["seed"]): r.record["probes"] for r in results},
+        "probes": {str(r.record["seed"]): r.record["probes"] for r in arm.results},
     }
-    return arm
 
 
-def _label(
-    label: str,
-    results: Sequence[UnitResult],
-    pairs: Sequence[tuple[UnitResult, UnitResult]],
-    name: str,
-) -> dict[str, Any]:
-    values = {key: [r.record["metrics"][label][key] for r in results] for key in scores.METRICS}
+def _label(label: str, arm: _Arm) -> dict[str, Any]:
     metrics: dict[str, Any] = {}
     for key, metric in scores.METRICS.items():
-        known = [v for v in values[key] if v is not None]
-        entry: dict[str, Any] = {"values": values[key], "value": _mean(known)}
+        values = [r.record["metrics"][label][key] for r in arm.results]
+        known = [v for v in values if v is not None]
+        entry: dict[str, Any] = {"values": values, "value": _mean(known)}
         if len(known) > 1:
             entry["seed_deviation"] = float(np.std(known, ddof=1))
-        if name != BASE and pairs and known:
-            entry |= _difference(label, key, metric, pairs)
+        if arm.name != BASE and arm.pairs and known:
+            entry |= _difference(label, key, metric, arm.pairs)
         metrics[key] = entry
-    return {"metrics": metrics, "over_time": _over_time(label, results, pairs)}
+    return {"metrics": metrics, "over_time": _over_time(label, arm)}
 
 
 def _difference(
@@ -179,19 +184,17 @@ def _pooled(label: str, results: Sequence[UnitResult]) -> dict[str, NDArray[np.f
     return {key: np.mean([part[key] for part in parts], axis=0) for key in parts[0]}
 
 
-def _over_time(
-    label: str, results: Sequence[UnitResult], pairs: Sequence[tuple[UnitResult, UnitResult]]
-) -> dict[str, Any]:
+def _over_time(label: str, arm: _Arm) -> dict[str, Any]:
     """Returns the metrics per time bucket, mean over seeds, for plots."""
-    own = _pooled(label, results)
-    buckets = results[0].record["buckets"]
+    own = _pooled(label, arm.results)
+    buckets = arm.results[0].record["buckets"]
     n = len(own["scalar"])
     curve: dict[str, Any] = {
         "start_us": [buckets["start_us"] + i * buckets["length_us"] for i in range(n)],
         "length_us": buckets["length_us"],
         "weight": own["scalar"][:, 0].tolist(),
     }
-    other = _pooled(label, [b for _, b in pairs]) if pairs else None
+    other = _pooled(label, [b for _, b in arm.pairs]) if arm.pairs else None
     for key in ("log_loss", "auc", "per_query_auc", "calibration"):
         values = scores.METRICS[key](own)
         curve[key] = _plain(values)
@@ -200,20 +203,15 @@ def _over_time(
     return curve
 
 
-def _cost(
-    key: str,
-    results: Sequence[UnitResult],
-    pairs: Sequence[tuple[UnitResult, UnitResult]],
-    name: str,
-) -> dict[str, Any]:
-    values = [_cost_value(r, key) for r in results]
+def _cost(key: str, arm: _Arm) -> dict[str, Any]:
+    values = [_cost_value(r, key) for r in arm.results]
     known = [v for v in values if v is not None]
     entry: dict[str, Any] = {"values": values, "value": _mean(known)}
-    if name == BASE:
+    if arm.name == BASE:
         return entry
     logs = [
         math.log(a / b)
-        for a, b in ((_cost_value(x, key), _cost_value(y, key)) for x, y in pairs)
+        for a, b in ((_cost_value(x, key), _cost_value(y, key)) for x, y in arm.pairs)
         if a and b
     ]
     if logs:
@@ -231,20 +229,18 @@ def _cost_value(result: UnitResult, key: str) -> float | None:
     return float(value["table"] + value["dense"]) if isinstance(value, dict) else value
 
 
-def _replicas(
-    results: Sequence[UnitResult], base: Sequence[UnitResult], name: str
-) -> dict[str, Any]:
-    own = pair_differences([r.prob[:, 0] for r in results])
+def _replicas(arm: _Arm) -> dict[str, Any]:
+    own = pair_differences([r.prob[:, 0] for r in arm.results])
     entry: dict[str, Any] = {"pairs": own}
-    interval = pair_interval(own, len(results))
+    interval = pair_interval(own, len(arm.results))
     if interval is None:
         return entry
     entry |= asdict(interval)
-    same = [r.record["seed"] for r in results] == [r.record["seed"] for r in base]
-    if name != BASE and same:
-        other = pair_differences([r.prob[:, 0] for r in base])
+    same = [r.record["seed"] for r in arm.results] == [r.record["seed"] for r in arm.base]
+    if arm.name != BASE and same:
+        other = pair_differences([r.prob[:, 0] for r in arm.base])
         paired = [a - b for a, b in zip(own, other, strict=True)]
-        difference = pair_interval(paired, len(results))
+        difference = pair_interval(paired, len(arm.results))
         entry["difference"] = None if difference is None else asdict(difference)
     return entry
 

@@ -95,15 +95,27 @@ def _band(axes: Axes, run: dict[str, Any], color: str) -> list[NDArray[Any]]:
 
 def _time(axes: Axes, windows: list[dict[str, Any]]) -> list[Any]:
     """Returns where each window's middle lies on the x axis, and sets that axis up."""
-    middle = [(w["start_us"] + w["end_us"]) / 2 for w in windows]
-    if not middle or middle[-1] < RELATIVE_CLOCK_END_US:
+    return event_time_axis(axes, [(w["start_us"] + w["end_us"]) / 2 for w in windows])
+
+
+def event_time_axis(axes: Axes, times_us: Sequence[float]) -> list[Any]:
+    """Sets the x axis up for event times.
+
+    Args:
+        axes: Whose x axis.
+        times_us: Times to be drawn, in order, microseconds.
+
+    Returns:
+        The times as x values.
+    """
+    if not times_us or times_us[-1] < RELATIVE_CLOCK_END_US:
         axes.xaxis.set_major_formatter(FuncFormatter(_short))
         axes.set_xlabel("event clock (µs, or rows)")
-        return middle
+        return list(times_us)
     locator = AutoDateLocator(minticks=3, maxticks=7)
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
-    return [datetime.fromtimestamp(us / 1e6, UTC) for us in middle]
+    return [datetime.fromtimestamp(us / 1e6, UTC) for us in times_us]
 
 
 def _limits(axes: Axes, shown: list[NDArray[Any]]) -> None:
