@@ -1,4 +1,4 @@
-"""Types of command line options with a bounded range, for ``argparse``."""
+"""Types of command line options, for ``argparse``: bounded numbers, lists of names."""
 
 from __future__ import annotations
 
@@ -25,6 +25,15 @@ def non_negative_float(text: str) -> float:
     if not (math.isfinite(value) and value >= 0):
         raise argparse.ArgumentTypeError(f"expected a number of at least 0, received {text!r}")
     return value
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Reads names separated by commas; an empty text is none.
+
+    >>> names("lr,wide_dcn"), names("")
+    (('lr', 'wide_dcn'), ())
+    """
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def _integer(text: str, least: int) -> int:

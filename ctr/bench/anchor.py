@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctr.bench.record import add_data_argument, add_output_argument, write_record
+from ctr.option_types import names
 
 if TYPE_CHECKING:
     from ctr.bench.scoring import Rows
@@ -39,7 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_data_argument(parser)
     parser.add_argument(
         "--features",
-        default="",
+        type=names,
+        default=(),
         metavar="A,B",
         help="features the peer sees (default: all but the crosses)",
     )
@@ -64,19 +66,18 @@ def run(args: argparse.Namespace) -> int:
 
     peer = peer_version(args.vw_python)
     schema, _ = manifest.load(args.data)
-    names = [name for name in args.features.split(",") if name]
-    names = names or [feature.name for feature in schema.features if not feature.cross]
+    seen = args.features or [feature.name for feature in schema.features if not feature.cross]
     rows = read_rows(args.data)
     results = []
     with tempfile.TemporaryDirectory(prefix="octr-anchor-") as folder:
         text = Path(folder) / "examples.vw"
-        write_vw_text(args.data, rows, names, text)
+        write_vw_text(args.data, rows, seen, text)
         for name, options in GRID.items():
             print(f"{name} ...", file=sys.stderr, flush=True)
             results.append({"name": name, **run_setting(args.vw_python, text, options, rows)})
-    print(f"vowpalwabbit {peer}, one pass, features {', '.join(names)}\n")
+    print(f"vowpalwabbit {peer}, one pass, features {', '.join(seen)}\n")
     print(anchor_table(results))
-    write_record(args.output, data=args.data, features=names, vowpalwabbit=peer, settings=results)
+    write_record(args.output, data=args.data, features=seen, vowpalwabbit=peer, settings=results)
     return 0
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ctr.bench.record import add_output_argument, write_record
 from ctr.bench.timing import Arm, Target, measure, ratio, table
 from ctr.errors import ConfigError, nearest
-from ctr.option_types import positive_int
+from ctr.option_types import names, positive_int
 
 if TYPE_CHECKING:
     from ctr.bench.stream import Rows
@@ -45,7 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--only",
-        default=",".join(PARTS),
+        type=names,
+        default=PARTS,
         metavar="A,B",
         help=f"parts to measure: {', '.join(PARTS)}",
     )
@@ -64,8 +65,7 @@ def run(args: argparse.Namespace) -> int:
     Returns:
         0 if every target is met, otherwise 1.
     """
-    parts = [part for part in args.only.split(",") if part]
-    for part in parts:
+    for part in args.only:
         if part not in PARTS:
             raise ConfigError(f"--only: no part {part!r}: {nearest(part, PARTS)}")
     from ctr.quiet import start_quietly
@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     timings: dict[str, list[float]] = {}
     targets: list[Target] = []
     with tempfile.TemporaryDirectory() as folder:
-        for group in groups(parts, args.batch_size, args.rows, Path(folder)):
+        for group in groups(args.only, args.batch_size, args.rows, Path(folder)):
             measured = measure(group.arms, args.rounds)
             timings |= measured
             targets += [

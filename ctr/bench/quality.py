@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctr.bench.record import add_data_argument, add_output_argument, write_record
-from ctr.option_types import positive_int
+from ctr.option_types import names, positive_int
 
 if TYPE_CHECKING:
     from ctr.bench.scoring import Rows
@@ -22,7 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_data_argument(parser)
     parser.add_argument(
         "--recipes",
-        default="lr,wide_dcn",
+        type=names,
+        default=("lr", "wide_dcn"),
         metavar="A,B",
         help="recipes to train (default: lr,wide_dcn)",
     )
@@ -54,13 +55,12 @@ def run(args: argparse.Namespace) -> int:
     from ctr.bench.scoring import read_rows
     from ctr.errors import ConfigError
 
-    recipes = [name for name in args.recipes.split(",") if name]
-    if not recipes:
+    if not args.recipes:
         raise ConfigError("--recipes names no recipe. Pass, for example, --recipes lr,wide_dcn.")
     rows = read_rows(args.data, args.slices)
     trainings = [
         train_once(args.data, rows, recipe, seed)
-        for recipe in recipes
+        for recipe in args.recipes
         for seed in range(args.seeds)
     ]
     print(quality_tables(trainings))

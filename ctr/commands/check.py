@@ -6,6 +6,8 @@ import argparse
 import os
 import sys
 
+from ctr.option_types import names
+
 HELP = "run the public checks on a research module"
 
 
@@ -23,8 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="change the tiny recipe it is applied to; repeatable",
     )  # fmt: skip
     parser.add_argument(
-        "--labels", default="", metavar="A,B", help="labels of the simulator (default: click)"
-    )
+        "--labels", type=names, default=(), metavar="A,B",
+        help="labels of the simulator (default: click)",
+    )  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
@@ -45,9 +48,8 @@ def run(args: argparse.Namespace) -> int:
 
     module = module_from_settings(args.module, args.settings)
     base = override(tiny_recipe(), args.base)
-    labels = tuple(name for name in args.labels.split(",") if name)
     failed = 0
-    for check in module_checks(module, base, labels):
+    for check in module_checks(module, base, args.labels):
         try:
             check()
         except CtrError as error:

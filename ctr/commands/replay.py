@@ -8,6 +8,8 @@ import signal
 import sys
 from pathlib import Path
 
+from ctr.option_types import positive_int
+
 HELP = "compare arms of an experiment over a stream, paired, with intervals and verdicts"
 
 
@@ -21,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder of the report and of finished units (default: replays/NAME)",
     )  # fmt: skip
     parser.add_argument(
-        "--jobs", type=int, default=0, metavar="N", help="processes at a time (default: all cores)"
+        "--jobs", type=positive_int, metavar="N", help="processes at a time (default: all cores)"
     )
     parser.add_argument(
         "--set", action="append", default=[], metavar="A.B=VALUE", dest="settings",
@@ -35,14 +37,11 @@ def run(args: argparse.Namespace) -> int:
     Returns:
         0, or 1 if a unit failed.
     """
-    from ctr.errors import ConfigError
     from ctr.harness.experiment import load_table, parse
     from ctr.quiet import start_quietly
 
     table = load_table(args.experiment, args.settings)
     name = parse(table, args.experiment).name
-    if args.jobs < 0:
-        raise ConfigError(f"--jobs must be at least 1, received {args.jobs}.")
     jobs = args.jobs or len(os.sched_getaffinity(0))
     # The console script does not look for modules where it is called.
     sys.path.append(os.getcwd())

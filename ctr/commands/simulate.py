@@ -7,13 +7,19 @@ import sys
 import time
 from typing import Any
 
+from ctr.option_types import non_negative_int, positive_int
+
 HELP = "write raw logs of a simulated ad world with known true click probabilities"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's options."""
-    parser.add_argument("--impressions", type=int, required=True, metavar="N", help="how many")
-    parser.add_argument("--seed", type=int, required=True, metavar="S", help="0 or more")
+    parser.add_argument(
+        "--impressions", type=positive_int, required=True, metavar="N", help="how many"
+    )
+    parser.add_argument(
+        "--seed", type=non_negative_int, required=True, metavar="S", help="0 or more"
+    )
     parser.add_argument("--output", required=True, metavar="EVENTS", help="folder to make")
     parser.add_argument("--config", metavar="FILE", help="TOML file with settings of the world")
     parser.add_argument(

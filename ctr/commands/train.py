@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ctr.option_types import non_negative_float, non_negative_int, positive_int
+from ctr.option_types import names, non_negative_float, non_negative_int, positive_int
 
 HELP = "learn from ingested data in one pass; run it again to resume"
 
@@ -24,7 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--labels",
-        default="",
+        type=names,
+        default=(),
         metavar="A,B",
         help="labels to learn together; default: the schema's first",
     )
@@ -114,7 +115,7 @@ def _train(args: argparse.Namespace) -> dict[str, Any]:
         recipe_name=args.recipe,
         recipe=override(named_recipe(args.recipe), settings),
         seed=args.seed,
-        labels=tuple(name for name in args.labels.split(",") if name),
+        labels=args.labels,
         window_s=args.window_s,
         # Part of the run's identity, so one checkpoint must have one name.
         warm_start=str(Path(args.warm_start).resolve()) if args.warm_start else "",
