@@ -114,8 +114,8 @@ def _check_output(data_dir: Path, schema: Schema, overwrite: bool) -> None:
     """Finds out before the long work that the folder holds the ingest of another schema."""
     if overwrite or not (data_dir / manifest.MANIFEST).is_file():
         return
-    held = json.loads((data_dir / manifest.SCHEMA).read_text())
-    if held != schema_to_dict(schema):
+    held, _ = manifest.load(data_dir)
+    if schema_to_dict(held) != schema_to_dict(schema):
         raise _other_ingest(data_dir)
 
 

@@ -198,6 +198,19 @@ def damaged_schema(copy: Path) -> None:
     (copy / "schema.json").write_text("{")
 
 
+@pytest.fixture
+def refused_with(copy: Path, refused: Callable[..., str]) -> Callable[..., str]:
+    """Trains on spoiled data and returns the message, which holds all of the words."""
+
+    def check(words: list[str], spoil: Callable[[Path], None]) -> str:
+        spoil(copy)
+        message = refused(copy, *OPTIONS)
+        assert all(word in message for word in words), message
+        return message
+
+    return check
+
+
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
@@ -219,13 +232,10 @@ def damaged_schema(copy: Path) -> None:
 def test_data_that_are_refused_before_anything_is_written(
     spoil: Callable[[Path], None],
     words: list[str],
-    copy: Path,
-    refused: Callable[..., str],
+    refused_with: Callable[..., str],
     tmp_path: Path,
 ) -> None:
-    spoil(copy)
-    message = refused(copy, *OPTIONS)
-    assert all(word in message for word in words), message
+    refused_with(words, spoil)
     assert not (tmp_path / "run").exists()
 
 
@@ -268,11 +278,10 @@ def test_rows_that_are_refused_block_no_later_run(
     words: list[str],
     copy: Path,
     refused: Callable[..., str],
+    refused_with: Callable[..., str],
     tmp_path: Path,
 ) -> None:
-    spoil(copy)
-    message = refused(copy, *OPTIONS)
-    assert all(word in message for word in words), message
+    message = refused_with(words, spoil)
     assert not (tmp_path / "run" / "checkpoints").exists()
     # The next attempt, with other options even, gets as far as this one.
     assert refused(copy, *OPTIONS, "--seed", "7") == message
