@@ -265,3 +265,12 @@ class HostWork(Protocol):
         took: a resumed run must do the same at the same place of the stream.
         """
         ...
+
+
+@runtime_checkable
+class Reporting(Protocol):
+    """What any state (a ``tf.Module`` of the learner) may offer that has something to tell."""
+
+    def report(self) -> Mapping[str, object]:
+        """Returns plain data for the run's report, beside those of the probes."""
+        ...

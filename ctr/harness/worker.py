@@ -42,6 +42,7 @@ def main(folder: Path) -> None:
 
 
 def _run(folder: Path, unit: dict[str, Any]) -> None:
+    from ctr.api import Reporting
     from ctr.harness import arms, scores
     from ctr.harness.experiment import parse
     from ctr.harness.replay import inference_us, launch_batches, replay
@@ -89,6 +90,11 @@ def _run(folder: Path, unit: dict[str, Any]) -> None:
         "probes": {
             f"{place}.{type(probe).__name__}": probe.report()
             for place, probe in enumerate(built.recipe.probes)
+        }
+        | {
+            type(state).__name__: state.report()
+            for state in learner.submodules
+            if isinstance(state, Reporting)
         },
     }
     start_us, length_us = scores.bucket_edges(

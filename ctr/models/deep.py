@@ -74,8 +74,16 @@ class Deep:
 
     def cross(self, n_inputs: int, seed: int) -> CrossLayers:
         """Returns the cross layers for inputs of ``n_inputs`` numbers."""
-        rank = self.cross_rank if self.cross_rank < n_inputs // 2 else None
+        rank = self._cross_rank(n_inputs)
         return CrossLayers(self.cross_layers, rank, self.cross_ramp, self.cross_rezero, seed)
+
+    def cross_macs(self, n_inputs: int) -> int:
+        """Returns the multiply-adds per example of the matrices of the cross layers."""
+        rank = self._cross_rank(n_inputs)
+        return self.cross_layers * (2 * rank if rank else n_inputs) * n_inputs
+
+    def _cross_rank(self, n_inputs: int) -> int | None:
+        return self.cross_rank if self.cross_rank < n_inputs // 2 else None
 
 
 def deep_part(model: ModelConfig, asked_by: str) -> Deep:

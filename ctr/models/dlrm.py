@@ -10,7 +10,7 @@ from tensorflow_recommenders.layers.feature_interaction import DotInteraction
 from ctr.api import Features, Forward
 from ctr.encoding import Layout
 from ctr.models.deep import Deep
-from ctr.models.layers import run, tower, zero_head
+from ctr.models.layers import run, tower, tower_macs, zero_head
 from ctr.models.linear import WidePart
 
 
@@ -51,15 +51,29 @@ class DlrmModel(tf.Module):
         self.interact = DotInteraction(self_interaction=False, skip_gather=True)
         n_vectors = layout.n_features + bool(n_numeric)
         self.cross = config.cross(n_vectors * config.dim, seed * 1000 + 750)
-        self.hidden = config.tower(n_vectors * (config.dim + n_vectors), seed * 1000)
+        self.n_tower_inputs = n_vectors * (config.dim + n_vectors)
+        self.macs_beside = (
+            tower_macs(n_numeric, bottom, ())
+            + n_vectors * n_vectors * config.dim
+            + config.cross_macs(n_vectors * config.dim)
+            + n_numeric * n_tasks
+        )
+        self.hidden = config.tower(self.n_tower_inputs, seed * 1000)
         self.head = zero_head(n_tasks)
 
     def __call__(self, features: Features, training: bool) -> Forward:
         """Returns logits float32[B, T]; ``aux`` holds the last hidden layer."""
         del training
+        return self.outputs(features, run(self.hidden, self.tower_inputs(features)))
+
+    def tower_inputs(self, features: Features) -> tf.Tensor:
+        """Returns what the first hidden layer of the top tower reads, float32[B, C]."""
         parts = tf.unstack(features.vectors, axis=1)
         if self.bottom:
             parts = [*parts, run(self.bottom, features.numeric)]
         crossed = self.cross(tf.concat(parts, axis=1), features.seen)
-        last = run(self.hidden, tf.concat([crossed, self.interact(parts)], axis=1))
+        return tf.concat([crossed, self.interact(parts)], axis=1)
+
+    def outputs(self, features: Features, last: tf.Tensor) -> Forward:
+        """Returns the logits for a last hidden layer float32[B, H]."""
         return Forward(self.wide(features) + self.head(last), {"hidden": last})

@@ -26,6 +26,15 @@ def saves(n_inputs: int, n_outputs: int, rank: int) -> bool:
     return rank * (n_inputs + n_outputs) < n_inputs * n_outputs
 
 
+def tower_macs(n_inputs: int, units: Sequence[int], ranks: Sequence[int]) -> int:
+    """Returns the multiply-adds per example of the layers that :func:`tower` makes."""
+    widths = (n_inputs, *units)
+    return sum(
+        rank * (m + n) if rank > 0 and saves(m, n, rank) else m * n
+        for m, n, rank in zip(widths, units, ranks or [0] * len(units), strict=False)
+    )
+
+
 def tower(
     n_inputs: int,
     units: Sequence[int],

@@ -37,6 +37,8 @@ class WideDeepModel(tf.Module):
         super().__init__(name="wide_deep")
         self.dim = config.dim
         width = flat_width(layout, config.dim)
+        self.n_tower_inputs = width
+        self.macs_beside = config.cross_macs(width) + len(layout.numeric) * n_tasks
         self.wide = WidePart(layout, n_tasks)
         self.cross = config.cross(width, seed * 1000 + 500)
         self.hidden = config.tower(width, seed * 1000)
@@ -45,6 +47,12 @@ class WideDeepModel(tf.Module):
     def __call__(self, features: Features, training: bool) -> Forward:
         """Returns logits float32[B, T]; ``aux`` holds the last hidden layer."""
         del training
-        crossed = self.cross(flat_inputs(features), features.seen)
-        last = run(self.hidden, crossed)
+        return self.outputs(features, run(self.hidden, self.tower_inputs(features)))
+
+    def tower_inputs(self, features: Features) -> tf.Tensor:
+        """Returns what the first hidden layer reads, float32[B, C]."""
+        return self.cross(flat_inputs(features), features.seen)
+
+    def outputs(self, features: Features, last: tf.Tensor) -> Forward:
+        """Returns the logits for a last hidden layer float32[B, H]."""
         return Forward(self.wide(features) + self.head(last), {"hidden": last})

@@ -1,0 +1,1 @@
+"""Search for a cheaper tower: candidates and their cost, a shared network, its controller."""
