@@ -47,7 +47,7 @@ class SuperNetwork:
     ranks: tuple[float, ...] = (0.0, 0.125, 0.25)
     target: float = 0.9
     gamma: float = -0.02
-    samples: int = 2
+    samples: int = 4
     warmup: int = 20_000
     rate: float = 0.02
     overhead: float = 0.0

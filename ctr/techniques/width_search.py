@@ -115,7 +115,7 @@ class WidthSearch:
     widths: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
     ranks: tuple[float, ...] = (0.0, 0.125, 0.25)
     gamma: float = -0.02
-    samples: int = 2
+    samples: int = 4
     warmup: int = 20_000
     rate: float = 0.02
     overhead: float = 0.0
