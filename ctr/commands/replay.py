@@ -27,7 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--set", action="append", default=[], metavar="A.B=VALUE", dest="settings",
-        help="change a key of the page, e.g. stream.rows=100000 or arms.0.set='[...]'; repeatable",
+        help="change a key of the page, e.g. stream.rows=100000 or arms.0.set='[...]', or remove "
+        "it (stream.simulate=); repeatable",
+    )  # fmt: skip
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="ARM", dest="only",
+        help="run only this arm beside the base; repeatable",
     )  # fmt: skip
 
 
@@ -37,15 +42,19 @@ def run(args: argparse.Namespace) -> int:
     Returns:
         0, or 1 if a unit failed.
     """
-    from ctr.harness.experiment import load_table, parse
+    from ctr.harness.experiment import load_table, only_arms, parse
     from ctr.quiet import start_quietly
 
     table = load_table(args.experiment, args.settings)
+    if args.only:
+        table = only_arms(table, args.only)
     name = parse(table, args.experiment).name
     jobs = args.jobs or len(os.sched_getaffinity(0))
     # The console script does not look for modules where it is called.
     sys.path.append(os.getcwd())
     start_quietly()
+    from ctr.data.manifest import write_atomically
+    from ctr.harness.changes import CHANGES, markdown, text_changes
     from ctr.harness.page import write_page
     from ctr.harness.session import run_experiment
     from ctr.harness.table import text_table
@@ -57,6 +66,8 @@ def run(args: argparse.Namespace) -> int:
     outcome = run_experiment(table, output, jobs, args.experiment)
     if outcome.report["arms"]:
         print(text_table(outcome.report))
+        print(text_changes(outcome.report))
+        write_atomically(output / CHANGES, markdown(outcome.report).encode())
         print(f"report: {write_page(output, outcome.report)}", file=sys.stderr)
     if outcome.failures:
         n = len(outcome.failures)

@@ -62,6 +62,7 @@ def _is_replay(path: str) -> bool:
 
 
 def _replay(args: argparse.Namespace) -> int:
+    from ctr.harness.changes import text_changes
     from ctr.harness.page import write_page
     from ctr.harness.result import read_report
     from ctr.harness.table import text_table
@@ -76,5 +77,6 @@ def _replay(args: argparse.Namespace) -> int:
     report = read_report(folder if path.is_dir() else path)
     page = write_page(folder, report, args.output)
     print(text_table(report))
+    print(text_changes(report))
     print(f"report: {page}", file=sys.stderr)
     return 0

@@ -14,9 +14,10 @@ from ctr import __version__, registry
 from ctr.config import assignment, content_hash, override, to_plain
 from ctr.data.manifest import file_sha256
 from ctr.data.side import check_side
-from ctr.errors import ConfigError, ModuleError, nearest
+from ctr.errors import ConfigError, CtrError, ModuleError, nearest
 from ctr.harness.experiment import PRIMARY, Arm, Experiment, ModuleUse
 from ctr.harness.replay import Timing
+from ctr.harness.replicas import Replica, check_replicas
 from ctr.harness.stream import Stream
 from ctr.module import ResearchModule, compose
 from ctr.recipe import Recipe, named_recipe, side_columns
@@ -76,7 +77,9 @@ def build_arm(
         check_side(module.info.columns, schema)
     composed = compose(recipe, modules)
     check_side(side_columns(composed), schema)
-    return Built(composed, _timing(experiment, arm, schema), modules)
+    timing = _timing(experiment, arm, schema)
+    check_replicas(experiment, arm, timing.immediate and not composed.sampler.drops)
+    return Built(composed, timing, modules)
 
 
 def build_module(use: ModuleUse) -> ResearchModule:
@@ -112,8 +115,11 @@ def module_from_settings(name: str, settings: Sequence[str]) -> ResearchModule:
     return build_module(ModuleUse(name, values))
 
 
-def check_arms(experiment: Experiment, stream: Stream) -> dict[str, Built]:
+def check_arms(experiment: Experiment, stream: Stream) -> dict[str, str]:
     """Builds every arm, so that a mistake is found before hours of computing.
+
+    Returns:
+        Why each optional arm that cannot be built is left out.
 
     Raises:
         CtrError: an arm cannot be built, or the primary metric is not defined on this stream.
@@ -130,7 +136,15 @@ def check_arms(experiment: Experiment, stream: Stream) -> dict[str, Built]:
     if experiment.primary == "slice_calibration_error" and not schema.slices:
         raise ConfigError(f"primary {experiment.primary}: schema {schema.name!r} has no slices.")
     assert experiment.primary in PRIMARY
-    return {arm.name: build_arm(experiment, arm, schema) for arm in experiment.all_arms}
+    left_out = {}
+    for arm in experiment.all_arms:
+        try:
+            build_arm(experiment, arm, schema)
+        except CtrError as error:
+            if not arm.optional:
+                raise
+            left_out[arm.name] = str(error)
+    return left_out
 
 
 def _tuned_modules(
@@ -197,16 +211,26 @@ def _dataclasses(value: Any) -> Iterator[Any]:
 
 
 def unit_identity(
-    experiment: Experiment, stream: Stream, built: Built, seed: int, burn_in: int
+    experiment: Experiment,
+    stream: Stream,
+    built: Built,
+    own: Replica,
+    burn_in: int,
 ) -> str:
-    """Returns the content hash of one arm with one seed."""
+    """Returns the content hash of one replica of an arm."""
     return content_hash(
         {
             "arm": built.identity(),
             "stream": stream.identity(),
-            "seed": seed,
+            "replica": to_plain(own),
             "labels": list(experiment.labels),
             "burn_in": burn_in,
             "window_s": experiment.window_s,
         }
     )
+
+
+def cost_identity(stream: Stream, base: Built, arm: Built, seed: int, rounds: int) -> str:
+    """Returns the content hash of one comparison of costs."""
+    pair = [base.identity(), arm.identity()]
+    return content_hash({"costs": pair, "stream": stream.identity(), "seed": seed, "n": rounds})

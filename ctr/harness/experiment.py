@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from importlib.resources import files
@@ -21,6 +21,10 @@ BASE = "base"
 #: Entry-point group of the packages that bring experiments.
 EXPERIMENTS = "ctr.experiments"
 METHODS = ("grid", "random", "optuna")
+#: What may tell the replicas of an arm apart.
+SOURCES = ("seed", "order", "threads")
+#: What a replica may take over from a common model.
+WARM_PARTS = ("table", "all")
 #: Metrics an experiment may be decided by, and whether more is better.
 PRIMARY = {
     "log_loss": False,
@@ -42,6 +46,23 @@ class Simulate:
 
 
 @dataclass(frozen=True)
+class Teacher:
+    """A model whose predictions, made before it learned each example, become a side column.
+
+    Attributes:
+        recipe: Shipped recipe.
+        set: Overrides of it.
+        seed: Decides its initial values.
+        column: Name of the column.
+    """
+
+    recipe: str = "wide_dcn"
+    set: tuple[str, ...] = ()
+    seed: int = 0
+    column: str = "teacher"
+
+
+@dataclass(frozen=True)
 class StreamSpec:
     """Which examples every arm sees.
 
@@ -51,6 +72,7 @@ class StreamSpec:
         first: Examples of the data that are left out at the start.
         rows: Examples used; 0 uses all that are left.
         burn_in: Examples that are learned but not scored.
+        teacher: A model that goes over the whole data once, before any arm does.
     """
 
     data: str = ""
@@ -58,6 +80,7 @@ class StreamSpec:
     first: int = 0
     rows: int = 0
     burn_in: int = 0
+    teacher: Teacher | None = None
 
 
 @dataclass(frozen=True)
@@ -87,6 +110,19 @@ class Base:
 
 
 @dataclass(frozen=True)
+class WarmStart:
+    """Replicas that go on from one common model, trained with the first seed.
+
+    Attributes:
+        rows: Examples of the stream's start that the common model learns.
+        parts: ``table`` (what belongs to ids; towers start anew by the replica's seed) or ``all``.
+    """
+
+    rows: int
+    parts: str = "table"
+
+
+@dataclass(frozen=True)
 class Arm:
     """One variant of the base.
 
@@ -97,6 +133,9 @@ class Arm:
         publish_interval_s: Overrides that of the experiment.
         delay_s: Overrides that of the experiment.
         tune: Further tuned parameters of this arm.
+        vary: Overrides that of the experiment.
+        warm_start: A common model that the replicas begin with.
+        optional: True leaves the arm out, with the reason, where the stream lacks what it needs.
     """
 
     name: str
@@ -105,6 +144,9 @@ class Arm:
     publish_interval_s: float | None = None
     delay_s: Any = None
     tune: Mapping[str, Any] = field(default_factory=dict)
+    vary: str = ""
+    warm_start: WarmStart | None = None
+    optional: bool = False
 
 
 @dataclass(frozen=True)
@@ -137,7 +179,10 @@ class Experiment:
         base: What the arms are compared to.
         arms: The variants.
         labels: Labels learned; the first one decides. Empty means the schema's first.
-        seeds: Decide every initial value; arms are paired by seed.
+        seeds: Number the replicas of an arm; arms are paired by them.
+        vary: What tells replicas apart: ``seed`` (it decides every initial value), ``order`` (it
+            decides the order of batches within a launch) or ``threads`` (1, 2, ... of them); with
+            the latter two, the first seed decides the initial values of all.
         delay_s: Seconds until a label arrives: a number, a table by label, or "schema".
         arrivals: ``matured`` learns every label ``delay_s`` after its example; ``label_time``
             learns a positive when its event came.
@@ -146,6 +191,8 @@ class Experiment:
         slices: Slices instead of the schema's, also in the calibrator.
         primary: Metric that decides.
         tune: Tuning before the comparison.
+        cost_rounds: Rounds in which each arm is timed against the base in one process, in turns;
+            0 compares the CPU times of the runs.
     """
 
     name: str
@@ -162,6 +209,8 @@ class Experiment:
     slices: tuple[str, ...] | None = None
     primary: str = "log_loss"
     tune: Tune | None = None
+    vary: str = "seed"
+    cost_rounds: int = 0
 
     def __post_init__(self) -> None:
         _check(self)
@@ -211,6 +260,19 @@ def load_table(name: str, overrides: Iterable[str] = ()) -> dict[str, Any]:
     return table
 
 
+def only_arms(table: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Returns the page with these arms only; the base stays.
+
+    Raises:
+        ConfigError: there is no arm of a given name.
+    """
+    known = {arm.get("name"): arm for arm in table.get("arms", [])}
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"--only {name!r}: no such arm: {nearest(name, known)}")
+    return {**table, "arms": [known[name] for name in known if name in names]}
+
+
 def shipped_experiments() -> dict[str, str]:
     """Returns the TOML text of the experiments that installed packages bring, by name.
 
@@ -241,7 +303,10 @@ def _override(table: dict[str, Any], text: str) -> dict[str, Any]:
             place = place.setdefault(key, {})
     if not isinstance(place, dict):
         raise ConfigError(f"--set {text!r}: {'.'.join(parents)} is no table.")
-    place[last] = value
+    if value == "":  # nothing stands behind the "=": the key goes
+        place.pop(last, None)
+    else:
+        place[last] = value
     return changed
 
 
@@ -277,6 +342,7 @@ def _check(experiment: Experiment) -> None:
         raise ConfigError(f"{where}: publish_interval_s must be at least 0.")
     if experiment.window_s < 0:
         raise ConfigError(f"{where}: window_s must be at least 0.")
+    _check_replicas(experiment, where)
     tune = experiment.tune
     if tune is None:
         tuned = [arm.name for arm in experiment.arms if arm.tune]
@@ -286,4 +352,21 @@ def _check(experiment: Experiment) -> None:
         raise ConfigError(
             f"{where}: [tune] needs rows and trials of at least 1 and a method out of "
             f"{', '.join(METHODS)}; received {tune.rows}, {tune.trials} and {tune.method!r}."
+        )
+
+
+def _check_replicas(experiment: Experiment, where: str) -> None:
+    for arm in experiment.all_arms:
+        source = arm.vary or experiment.vary
+        if source not in SOURCES:
+            raise ConfigError(f"{where}: vary {source!r}: {nearest(source, SOURCES)}")
+        if arm.warm_start is not None and arm.warm_start.parts not in WARM_PARTS:
+            raise ConfigError(
+                f"{where}: warm_start.parts {arm.warm_start.parts!r}: "
+                f"{nearest(arm.warm_start.parts, WARM_PARTS)}"
+            )
+    if 0 < experiment.cost_rounds < 6 or experiment.cost_rounds < 0:
+        raise ConfigError(
+            f"{where}: cost_rounds must be 0, or at least 6 so that their median has an interval; "
+            f"received {experiment.cost_rounds}."
         )

@@ -12,6 +12,8 @@ from typing import Any
 
 from ctr.data.manifest import write_atomically
 from ctr.harness import plots
+from ctr.harness.changes import NOTE as CHANGES_NOTE
+from ctr.harness.changes import change_rows
 from ctr.harness.experiment import BASE, PRIMARY
 from ctr.harness.table import COSTS, METRICS, cost_cell, half_width, metric_cell, pd_cell
 
@@ -57,7 +59,13 @@ def render(report: Mapping[str, Any]) -> str:
     for label in report["labels"]:
         name = f"Arms, label {label}" if len(report["labels"]) > 1 else "Arms"
         sections.append(_section(name, _NOTE, _table(report, label)))
+        rows = change_rows(report, label)
+        if rows:
+            sections.append(_section("Changes in percent", CHANGES_NOTE, _cells(rows)))
         sections.append(_figures(report, label))
+    if report["left_out"]:
+        lines = [f"{arm}: {reason}" for arm, reason in report["left_out"].items()]
+        sections.append(_section("Left out", "Not for this stream.", _lines(lines)))
     if report["tuned"]:
         sections.append(_section("Tuned", "", _lines(_tuned(report["tuned"]))))
     sections.append(_section("Seeds", "Difference on the primary metric, by seed.", _seeds(report)))
@@ -122,6 +130,22 @@ def _table(report: Mapping[str, Any], label: str) -> str:
     return (
         f'<div class="card scroll"><table><thead><tr>{head}</tr></thead>'
         f"<tbody>\n{body}\n</tbody></table></div>"
+    )
+
+
+def _cells(rows: Sequence[Sequence[str]]) -> str:
+    heads = [f'<th scope="col"{" class=text" if not n else ""}>{escape(h)}</th>'
+             for n, h in enumerate(rows[0])]  # fmt: skip
+    lines = []
+    for name, *cells in rows[1:]:
+        row = f'<td class="text">{escape(name)}</td>'
+        for cell in cells:
+            kind = {"better": " class=good", "worse": " class=bad"}.get(cell.split(" ")[-1], "")
+            row += f"<td{kind}>{escape(cell)}</td>"
+        lines.append(f"<tr>{row}</tr>")
+    return (
+        f'<div class="card scroll"><table><thead><tr>{"".join(heads)}</tr></thead>'
+        f"<tbody>\n{chr(10).join(lines)}\n</tbody></table></div>"
     )
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ctr.data.examples import Block
 from ctr.harness.arrivals import ArrivalQueue, Arrivals, Held, arrivals
+from ctr.harness.replicas import HandOver, reorder
 from ctr.harness.scores import Observed, Observer
 from ctr.harness.stream import Stream
 from ctr.learner import Learner
@@ -34,11 +35,13 @@ class Cost:
         launches: (CPU seconds, examples) of each later launch.
         share: Examples learned per example of the stream: below 1 where a sampler drops some,
             above 1 where labels of one example arrive at several moments.
+        effective: Effective share (sum w)^2 / (n sum w^2) of the n examples learned.
     """
 
     compile_cpu_s: float = 0.0
     launches: list[tuple[float, int]] = field(default_factory=list)
     share: float = 1.0
+    effective: float = 1.0
 
     def add(self, cpu_s: float, examples: int) -> None:
         """Counts one launch."""
@@ -105,6 +108,8 @@ def replay(
     burn_in: int = 0,
     timing: Timing | None = None,
     progress: Progress | None = None,
+    order: int | None = None,
+    hand_over: HandOver | None = None,
 ) -> Replayed:
     """Runs a learner over the stream.
 
@@ -114,26 +119,42 @@ def replay(
         burn_in: Examples whose predictions are not kept.
         timing: Delays and publishing; none by default.
         progress: Called now and then.
+        order: Decides the order of batches within a launch; None keeps the stream's.
+        hand_over: A common model that learns the first examples in the learner's place.
 
     Raises:
         CtrError: the data cannot be read, or the learner's numbers are not finite.
     """
     timing, told = timing or Timing(), progress or (lambda _: None)
     sampler = learner.recipe.sampler
-    run = _immediate if timing.immediate and not sampler.drops else _delayed
-    return run(learner, stream, burn_in, timing, told)
+    if timing.immediate and not sampler.drops:
+        return _immediate(learner, stream, burn_in, told, order, hand_over)
+    return _delayed(learner, stream, burn_in, timing, told)
 
 
 def _immediate(
-    learner: Learner, stream: Stream, burn_in: int, _: Timing, told: Progress
+    learner: Learner,
+    stream: Stream,
+    burn_in: int,
+    told: Progress,
+    order: int | None,
+    hand_over: HandOver | None,
 ) -> Replayed:
     observer, cost, kept = Observer(stream.schema.slices, burn_in), Cost(), []
+    rng = None if order is None else np.random.default_rng(order)
     done = 0
     for examples in stream.chunks(learner):
-        chunk = examples.chunk(learner.chunk_shape)
+        chunk, back = examples.chunk(learner.chunk_shape), None
+        if hand_over is not None and done >= hand_over.rows:
+            hand_over.to(learner)
+            hand_over = None
+        if rng is not None and hand_over is None:
+            chunk, back = reorder(chunk, rng)
         cpu = time.process_time()
-        out = learner.learn(chunk)
-        cost.add(time.process_time() - cpu, examples.n_rows)
+        out = (learner if hand_over is None else hand_over.model).learn(chunk)
+        if hand_over is None:
+            cost.add(time.process_time() - cpu, examples.n_rows)
+        out = out if back is None else out[back]
         prob = examples.rows(out)
         kept.append(prob[max(0, burn_in - done) :])
         for block in examples.blocks:
@@ -199,7 +220,10 @@ def _usual_cost(learner: Learner, held: Held, order: Arrivals) -> Cost:
 
     The small launches between two model versions would say more about calls than about learning.
     """
-    cost = Cost(share=len(order.row) / held.n_rows)
+    weight = (held.block.weights * held.factors)[order.row].astype(np.float64)
+    spread = len(weight) * float(np.sum(weight**2))
+    effective = float(weight.sum()) ** 2 / spread if spread else 1.0
+    cost = Cost(share=len(order.row) / held.n_rows, effective=effective)
     if not len(order.row):
         return cost
     usual = Learner(learner.recipe, learner.schema, learner.seed, learner.labels)

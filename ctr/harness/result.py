@@ -17,9 +17,11 @@ from ctr.harness import scores
 from ctr.harness.experiment import BASE, PRIMARY, Experiment
 from ctr.harness.runner import Unit
 from ctr.harness.stats import (
+    Interval,
     block_bootstrap,
     holm,
     joint_p,
+    median_interval,
     pair_differences,
     pair_interval,
     t_interval,
@@ -62,6 +64,7 @@ class UnitResult:
 def compare(
     experiment: Experiment,
     units: Mapping[str, Sequence[Unit]],
+    costs: Mapping[str, Unit],
     work: Path,
     facts: Mapping[str, Any],
 ) -> dict[str, Any]:
@@ -70,6 +73,7 @@ def compare(
     Args:
         experiment: The experiment.
         units: The units of each arm, one per seed.
+        costs: The unit that timed an arm against the base, by arm.
         work: Folder of their folders.
         facts: Further facts on the run: stream, versions, choices of the tuning, failures.
     """
@@ -82,6 +86,10 @@ def compare(
     base = found.get(BASE, [])
     labels: list[str] = next((done[0].record["labels"] for done in found.values()), [])
     arms = [_report(_Arm(name, results, base), labels) for name, results in found.items()]
+    for entry in arms:
+        timed = costs[entry["name"]].result(work) if entry["name"] in costs else None
+        if timed is not None:
+            _use_paired_costs(entry, timed["ratios"], base)
     _decide(arms, experiment.primary, labels)
     return {
         "format": FORMAT,
@@ -120,6 +128,8 @@ def _report(arm: _Arm, labels: Sequence[str]) -> dict[str, Any]:
         "scored": first["scored"],
         "labels": {label: _label(label, arm) for label in labels},
         "costs": {key: _cost(key, arm) for key in COSTS},
+        "learned_share": first["learned_share"],
+        "effective_share": first["effective_share"],
         "prediction_difference": _replicas(arm),
         "recipe": first["recipe"],
         "probes": {str(r.record["seed"]): r.record["probes"] for r in arm.results},
@@ -214,14 +224,32 @@ def _cost(key: str, arm: _Arm) -> dict[str, Any]:
         for a, b in ((_cost_value(x, key), _cost_value(y, key)) for x, y in arm.pairs)
         if a and b
     ]
-    if logs:
-        ratio = t_interval(logs)
-        ends = (ratio.low, ratio.high)
-        entry["ratio"] = math.exp(ratio.value)
-        entry["ratio_low"], entry["ratio_high"] = (
-            None if end is None else math.exp(min(max(end, -50.0), 50.0)) for end in ends
-        )
-    return entry
+    return entry | (_ratio(t_interval(logs)) if logs else {})
+
+
+def _ratio(logs: Interval) -> dict[str, Any]:
+    """Returns a ratio with its interval from that of its logarithm."""
+    ends = [
+        None if x is None else math.exp(min(max(x, -50.0), 50.0)) for x in (logs.low, logs.high)
+    ]
+    return {
+        "ratio": math.exp(logs.value),
+        "ratio_low": ends[0],
+        "ratio_high": ends[1],
+        "ratio_p": logs.p,
+    }
+
+
+def _use_paired_costs(
+    arm: dict[str, Any], ratios: Mapping[str, Sequence[float]], base: Sequence[UnitResult]
+) -> None:
+    """Puts the ratios of the rounds in the place of those between processes."""
+    share = base[0].record["learned_share"] if base else 1.0
+    for key, rounds in ratios.items():
+        # Rows that a sampler leaves out cost next to nothing to learn; all are predicted.
+        learned = arm["learned_share"] / share if key == "cpu_us_per_example" else 1.0
+        arm["costs"][key] |= _ratio(median_interval(np.log(np.asarray(rounds) * learned)))
+        arm["costs"][key]["rounds"] = len(rounds)
 
 
 def _cost_value(result: UnitResult, key: str) -> float | None:

@@ -34,6 +34,9 @@ class Unit:
         burn_in: Examples that are not scored.
         choice: Tuned values by path.
         label: What the folder is called after besides the arm and the seed.
+        task: ``replay``, or ``costs`` to time the arm against the base.
+        threads: Threads inside one operation.
+        base_choice: Tuned values of the base, which costs are compared to.
     """
 
     id: str
@@ -44,6 +47,9 @@ class Unit:
     burn_in: int = 0
     choice: Mapping[str, Any] = field(default_factory=dict)
     label: str = ""
+    task: str = "replay"
+    threads: int = 1
+    base_choice: Mapping[str, Any] = field(default_factory=dict)
 
     def folder(self, work: Path) -> Path:
         """Returns where the unit's results are."""
@@ -134,6 +140,9 @@ def _start(unit: Unit, work: Path) -> subprocess.Popen[bytes]:
         "rows": unit.rows,
         "burn_in": unit.burn_in,
         "choice": unit.choice,
+        "task": unit.task,
+        "threads": unit.threads,
+        "base_choice": unit.base_choice,
         "working_directory": os.getcwd(),
     }
     write_atomically(folder / UNIT, json.dumps(plain, indent=1).encode())

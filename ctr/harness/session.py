@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from ctr.data.manifest import write_atomically
-from ctr.harness.arms import build_arm, check_arms, unit_identity
+from ctr.harness.arms import build_arm, check_arms, cost_identity, unit_identity
 from ctr.harness.experiment import A_A, BASE, PRIMARY, Arm, Experiment, parse
+from ctr.harness.replicas import replica
 from ctr.harness.result import REPORT, compare
 from ctr.harness.runner import Failure, Unit, run_units
 from ctr.harness.stream import Stream, open_stream
@@ -50,21 +51,25 @@ def run_experiment(
     """
     experiment = parse(table, where)
     stream = open_stream(experiment)
-    check_arms(experiment, stream)
+    left_out = check_arms(experiment, stream)
+    arms = [arm for arm in experiment.all_arms if arm.name not in left_out]
     work = output / "work"
     failures: list[Failure] = []
-    tuned = _tune(experiment, table, work, jobs, failures) if experiment.tune else {}
-    announce(experiment, stream)
+    tuned = _tune(experiment, table, arms, work, jobs, failures) if experiment.tune else {}
+    announce(experiment, stream, len(arms), left_out)
     units = {
         arm.name: [
             _unit(experiment, table, stream, arm, seed, choice) for seed in seeds(experiment, arm)
         ]
-        for arm in experiment.all_arms
+        for arm in arms
         # An arm of which every trial failed has been reported; there is nothing to compare.
         if (choice := tuned[_tuned_as(arm)]["choice"] if tuned else {}) is not None
     }
     every = [unit for planned in _by_seed(units) for unit in planned] if units else []
     failures += run_units(every, work, jobs, stream.rows, "replay")
+    costs = _costs(experiment, table, stream, units) if experiment.cost_rounds else {}
+    # One at a time: side by side they would measure each other.
+    failures += run_units(list(costs.values()), work, 1, stream.rows, "costs")
     facts = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "experiment": dict(table),
@@ -77,12 +82,13 @@ def run_experiment(
         },
         "versions": versions(),
         "tuned": tuned,
+        "left_out": left_out,
         "failed": [
             {"arm": f.unit.arm, "seed": f.unit.seed, "reason": f.reason, "log": str(f.log)}
             for f in failures
         ],
     }
-    report = json_ready(compare(experiment, units, work, facts))
+    report = json_ready(compare(experiment, units, costs, work, facts))
     text = json.dumps(report, indent=1, allow_nan=False, ensure_ascii=False)
     write_atomically(output / REPORT, f"{text}\n".encode())
     return Outcome(report, failures)
@@ -101,6 +107,7 @@ def _tuned_as(arm: Arm) -> str:
 def _tune(
     experiment: Experiment,
     table: Mapping[str, Any],
+    arms: Sequence[Arm],
     work: Path,
     jobs: int,
     failures: list[Failure],
@@ -112,7 +119,7 @@ def _tune(
     # The first fifth of the slice is the model's warm-up in every trial.
     burn_in = stream.rows // 5
     seed, found = experiment.seeds[0], {}
-    for arm in experiment.all_arms:
+    for arm in arms:
         if arm.name == A_A:
             continue
 
@@ -153,9 +160,33 @@ def _unit(
 ) -> Unit:
     burn_in = tuning_burn_in if tuning_rows else experiment.burn_in
     built = build_arm(experiment, arm, stream.schema, choice)
-    identity = unit_identity(experiment, stream, built, seed, burn_in)
+    own = replica(experiment, arm, seed)
+    identity = unit_identity(experiment, stream, built, own, burn_in)
     label = "-tuning" if tuning_rows else ""
-    return Unit(identity, arm.name, seed, table, tuning_rows, burn_in, choice, label)
+    return Unit(
+        identity, arm.name, seed, table, tuning_rows, burn_in, choice, label, threads=own.threads
+    )
+
+
+def _costs(
+    experiment: Experiment,
+    table: Mapping[str, Any],
+    stream: Stream,
+    units: Mapping[str, Sequence[Unit]],
+) -> dict[str, Unit]:
+    """Returns the unit that times each arm against the base; an arm like the base has none."""
+    base_choice = units[BASE][0].choice if BASE in units else {}
+    base = build_arm(experiment, experiment.arm(BASE), stream.schema, base_choice)
+    seed, rounds, found = experiment.seeds[0], experiment.cost_rounds, {}
+    for name, planned in units.items():
+        arm = build_arm(experiment, experiment.arm(name), stream.schema, planned[0].choice)
+        if name == BASE or (name != A_A and arm.recipe == base.recipe):
+            continue
+        found[name] = Unit(
+            cost_identity(stream, base, arm, seed, rounds), name, seed, table,
+            choice=planned[0].choice, label="-costs", task="costs", base_choice=base_choice,
+        )  # fmt: skip
+    return found
 
 
 def _by_seed(units: Mapping[str, list[Unit]]) -> list[list[Unit]]:
@@ -164,10 +195,14 @@ def _by_seed(units: Mapping[str, list[Unit]]) -> list[list[Unit]]:
     return [[p[n] for p in units.values() if n < len(p)] for n in range(most)]
 
 
-def announce(experiment: Experiment, stream: Stream) -> None:
-    """Says on stderr what is about to run."""
+def announce(
+    experiment: Experiment, stream: Stream, n_arms: int, left_out: Mapping[str, str]
+) -> None:
+    """Says on stderr what is about to run, and what is not."""
     print(
-        f"{experiment.name}: {len(experiment.all_arms)} arms x {len(experiment.seeds)} seeds over "
+        f"{experiment.name}: {n_arms} arms x {len(experiment.seeds)} seeds over "
         f"{stream.rows:,} examples of {stream.data_dir}",
         file=sys.stderr,
     )
+    for name, reason in left_out.items():
+        print(f"left out: {name}: {reason}", file=sys.stderr)

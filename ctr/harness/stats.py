@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtri, stdtr, stdtrit
+from scipy.special import bdtr, ndtri, stdtr, stdtrit
 
 from ctr.errors import CtrError
 from ctr.metrics.difference import prediction_difference
@@ -76,6 +76,31 @@ def t_interval(values: ArrayLike, level: float = 0.95) -> Interval:
         return Interval(float(x[0]))
     error = float(x.std(ddof=1)) / math.sqrt(len(x))
     return Interval.of(float(x.mean()), error, len(x) - 1, level)
+
+
+def median_interval(values: ArrayLike, level: float = 0.95) -> Interval:
+    """Interval of a median by order statistics, with the p-value of the sign test.
+
+    Nothing is assumed on the distribution, so that a few values that were disturbed do no harm.
+
+    Args:
+        values: float[n]; fewer than 6 give no interval at 95 %.
+        level: Coverage, at least.
+
+    Raises:
+        CtrError: there is no value.
+    """
+    x = np.sort(np.asarray(values, dtype=np.float64))
+    if not len(x):
+        raise CtrError("median: received no values.")
+    n, value = len(x), float(np.median(x))
+    # The k-th smallest and largest value miss the median with chance 2 P(Binomial(n, 1/2) < k).
+    k = int(np.sum(2 * bdtr(np.arange(n // 2 + 1), n, 0.5) <= 1 - level))
+    above, below = int(np.sum(x > 0)), int(np.sum(x < 0))
+    p = min(1.0, 2 * float(bdtr(min(above, below), above + below, 0.5))) if above + below else 1.0
+    if not k:
+        return Interval(value, p=p)
+    return Interval(value, float(x[k - 1]), float(x[n - k]), p)
 
 
 def block_length(n_buckets: int) -> int:

@@ -22,12 +22,13 @@ from ctr.data.manifest import Shard
 from ctr.data.reader import ShardReader
 from ctr.errors import StreamError
 from ctr.harness.experiment import Experiment, Simulate
+from ctr.harness.teacher import taught
 from ctr.learner import Learner
 from ctr.schema import Schema, schema_to_dict
 from ctr.simulator import write_data
 from ctr.simulator.settings import load_world
 
-#: Names another folder for simulated streams than ``~/.cache/online-ctr``.
+#: Names another folder for simulated and taught streams than ``~/.cache/online-ctr``.
 CACHE_VARIABLE = "OCTR_CACHE"
 
 
@@ -115,6 +116,8 @@ def open_stream(experiment: Experiment, rows: int = 0) -> Stream:
     """
     spec = experiment.stream
     data_dir = simulated(spec.simulate) if spec.simulate else Path(spec.data)
+    if spec.teacher is not None:
+        data_dir = taught(data_dir, spec.teacher, experiment.labels, cache())
     schema, shards = manifest.load(data_dir)
     if experiment.slices is not None:
         schema = replace(schema, slices=experiment.slices)
@@ -139,8 +142,7 @@ def simulated(spec: Simulate) -> Path:
         "seed": spec.seed,
         "version": __version__,
     }
-    root = Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "online-ctr")
-    final = root / f"simulated-{content_hash(plain)}"
+    final = cache() / f"simulated-{content_hash(plain)}"
     if (final / manifest.MANIFEST).is_file():
         return final
     partial = final.with_name(f".{final.name}.{os.getpid()}")
@@ -153,3 +155,8 @@ def simulated(spec: Simulate) -> Path:
             raise
         shutil.rmtree(partial)
     return final
+
+
+def cache() -> Path:
+    """Returns the folder of simulated and taught streams."""
+    return Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "online-ctr")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ctr.harness.experiment import BASE
@@ -40,6 +40,11 @@ def text_table(report: Mapping[str, Any], label: str | None = None) -> str:
         row += [cost_cell(arm["costs"][key]) for key, _ in COSTS]
         row.append(metrics[primary].get("verdict", "" if arm["name"] == BASE else NONE))
         rows.append(row)
+    return aligned(rows)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Returns rows of cells as text; the first and the last column stand left, others right."""
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     lines = [
         "  ".join(

@@ -30,11 +30,14 @@ def main(folder: Path) -> None:
     unit = json.loads((folder / UNIT).read_text())
     sys.path.append(unit["working_directory"])
     # One thread each: units run side by side, and CPU times stay comparable.
-    start_quietly(threads=1)
+    start_quietly(threads=unit["threads"])
     from ctr.errors import CtrError
 
     try:
-        _run(folder, unit)
+        if unit["task"] == "costs":
+            _time(folder, unit)
+        else:
+            _run(folder, unit)
     except CtrError as error:
         write_atomically(folder / ERROR, f"{type(error).__name__}: {error}\n".encode())
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
@@ -46,6 +49,7 @@ def _run(folder: Path, unit: dict[str, Any]) -> None:
     from ctr.harness import arms, scores
     from ctr.harness.experiment import parse
     from ctr.harness.replay import inference_us, launch_batches, replay
+    from ctr.harness.replicas import HandOver, replica
     from ctr.harness.stream import open_stream
     from ctr.learner import Learner
     from ctr.report.content import json_ready
@@ -56,7 +60,12 @@ def _run(folder: Path, unit: dict[str, Any]) -> None:
     n_batches = launch_batches(
         stream, built.timing, built.recipe.batch_size, built.recipe.sampler.drops
     )
-    learner = Learner(built.recipe, stream.schema, unit["seed"], experiment.labels, n_batches)
+    own = replica(experiment, experiment.arm(unit["arm"]), unit["seed"])
+    learner = Learner(built.recipe, stream.schema, own.seed, experiment.labels, n_batches)
+    hand_over = None
+    if own.warm_start is not None and own.common_seed is not None:
+        common = Learner(built.recipe, stream.schema, own.common_seed, experiment.labels, n_batches)
+        hand_over = HandOver(common, own.warm_start.rows, own.warm_start.parts)
     written = time.monotonic()
 
     def progress(done: int) -> None:
@@ -66,7 +75,7 @@ def _run(folder: Path, unit: dict[str, Any]) -> None:
             (folder / DONE).write_text(str(done))
 
     start = time.monotonic()
-    found = replay(learner, stream, unit["burn_in"], built.timing, progress)
+    found = replay(learner, stream, unit["burn_in"], built.timing, progress, own.order, hand_over)
     wall_s = time.monotonic() - start
     sums = {
         label: scores.bucket_sums(found.observed, found.prob[:, task], task, experiment.window_s)
@@ -85,6 +94,8 @@ def _run(folder: Path, unit: dict[str, Any]) -> None:
         "compile_cpu_s": found.cost.compile_cpu_s,
         "parameters": learner.n_parameters(),
         "peak_memory_bytes": found.peak_memory_bytes,
+        "learned_share": found.cost.share,
+        "effective_share": found.cost.effective,
         "wall_s": wall_s,
         "recipe": to_plain(built.recipe),
         "probes": {
@@ -112,6 +123,27 @@ def _run(folder: Path, unit: dict[str, Any]) -> None:
     # Last of all: a unit with a result has everything.
     text = json.dumps(json_ready(result), indent=1)
     write_atomically(folder / RESULT, text.encode())
+
+
+def _time(folder: Path, unit: dict[str, Any]) -> None:
+    from ctr.harness import arms
+    from ctr.harness.costs import paired_ratios
+    from ctr.harness.experiment import BASE, parse
+    from ctr.harness.stream import open_stream
+    from ctr.learner import Learner
+
+    experiment = parse(unit["experiment"])
+    stream = open_stream(experiment)
+    pair = (
+        arms.build_arm(experiment, experiment.arm(BASE), stream.schema, unit["base_choice"]),
+        arms.build_arm(experiment, experiment.arm(unit["arm"]), stream.schema, unit["choice"]),
+    )
+    base, arm = (
+        Learner(built.recipe, stream.schema, unit["seed"], experiment.labels) for built in pair
+    )
+    ratios = paired_ratios(base, arm, stream, experiment.cost_rounds)
+    result = {"unit": unit["id"], "arm": unit["arm"], "ratios": ratios}
+    write_atomically(folder / RESULT, json.dumps(result, indent=1).encode())
 
 
 if __name__ == "__main__":
