@@ -73,6 +73,8 @@ class WorldConfig:
             of ads on a page.
         treatments: Names of the user interface treatments of an ad.
         treatment_logits: What each treatment adds to the click logit.
+        randomised: Share of pages whose ads stand in a random order and treatment; above 0 there
+            is a column ``randomised`` that marks them.
         topical: Share of candidates that are retrieved by the query's topic.
         auction_noise: Standard deviation of the auction's error in its predicted quality logit.
         query_match: Weight of the query x ad interaction in the click logit.
@@ -107,6 +109,7 @@ class WorldConfig:
     examination: tuple[float, ...] = (0.95, 0.6, 0.42, 0.3)
     treatments: tuple[str, ...] = ("plain", "extensions", "image")
     treatment_logits: tuple[float, ...] = (0.0, 0.3, 0.7)
+    randomised: float = 0.0
     topical: float = 0.4
     auction_noise: float = 1.5
     query_match: float = 3.0
@@ -170,7 +173,7 @@ def _check(config: WorldConfig) -> None:
     for name in config.treatments:
         if not name.replace("-", "_").isidentifier():
             _fail("treatments", name, "names of letters, digits, hyphens and underscores")
-    for key in ("topical", "duplicate_rate", "malformed_rate"):
+    for key in ("randomised", "topical", "duplicate_rate", "malformed_rate"):
         if not 0 <= getattr(config, key) <= 1:
             _fail(key, getattr(config, key), "a share between 0 and 1")
     for key in ("auction_noise", "jitter_s"):

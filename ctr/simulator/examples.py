@@ -14,6 +14,7 @@ from ctr.data.shard_write import write_rows
 from ctr.errors import StreamError
 from ctr.schema import Feature, Label, Schema
 from ctr.simulator.config import WorldConfig
+from ctr.simulator.randomised import RANDOMISED
 from ctr.simulator.stream import Stream, open_stream
 from ctr.simulator.tables import TRUTH, Texts, example_table, truth_schema, truth_table
 
@@ -58,6 +59,7 @@ def simulated_schema(config: WorldConfig) -> Schema:
             "query_id": ("page_id",),
             "position": ("position",),
         },
+        side=(RANDOMISED,) if config.randomised else (),
         slices=("treatment", "device", "slot"),
         dedup=("impression_id",),
     )

@@ -28,6 +28,7 @@ class Impressions:
         treatment: int32[N].
         bid: float32[N], bid of this auction.
         quality: float32[N], true click logit before intercept, treatment and base rate.
+        randomised: bool[N], position and treatment were drawn by lot.
     """
 
     page: np.ndarray
@@ -40,6 +41,7 @@ class Impressions:
     treatment: np.ndarray
     bid: np.ndarray
     quality: np.ndarray
+    randomised: np.ndarray
 
     def __len__(self) -> int:
         return len(self.page)
@@ -124,6 +126,7 @@ def simulate_pages(
         ),
         bid=shown(bid).round(3),
         quality=shown(quality),
+        randomised=np.zeros(len(position), bool),
     )
 
 

@@ -19,6 +19,7 @@ from ctr.errors import ConfigError
 from ctr.simulator.config import WorldConfig
 from ctr.simulator.event_log import EventLog
 from ctr.simulator.pages import Impressions
+from ctr.simulator.randomised import RANDOMISED
 from ctr.simulator.schema_file import IMPRESSIONS, event_stem, schema_toml
 from ctr.simulator.stream import Stream, impression_ids, open_stream
 from ctr.simulator.tables import TRUTH, Texts, truth_schema, truth_table
@@ -99,7 +100,7 @@ def _write(folder: Path, stream: Stream, progress: Callable[[int], None]) -> dic
 
         logs = {
             IMPRESSIONS: open_log(
-                0, IMPRESSIONS, _IMPRESSION_COLUMNS, lambda rows: _impressions(texts, rows)
+                0, IMPRESSIONS, _columns(config), lambda rows: _impressions(texts, rows)
             )
         }
         for number, name in enumerate(texts.labels, start=1):
@@ -132,6 +133,10 @@ def _write(folder: Path, stream: Stream, progress: Callable[[int], None]) -> dic
     return summary
 
 
+def _columns(config: WorldConfig) -> tuple[str, ...]:
+    return _IMPRESSION_COLUMNS + ((RANDOMISED,) if config.randomised else ())
+
+
 def _impressions(texts: Texts, rows: Mapping[str, np.ndarray]) -> pa.Table:
     shown = Impressions(**{f.name: rows[f.name] for f in dataclasses.fields(Impressions)})
     columns = texts.columns(shown)
@@ -141,7 +146,7 @@ def _impressions(texts: Texts, rows: Mapping[str, np.ndarray]) -> pa.Table:
         "page_id": pa.array(shown.page),
         "position": pa.array(shown.position),
     }
-    return pa.table({name: columns[name] for name in _IMPRESSION_COLUMNS})
+    return pa.table({name: columns[name] for name in _columns(texts.world.config)})
 
 
 def _events(rows: Mapping[str, np.ndarray]) -> pa.Table:

@@ -9,6 +9,7 @@ from typing import Any
 from ctr.schema import schema_to_dict
 from ctr.simulator.config import WorldConfig
 from ctr.simulator.examples import simulated_schema
+from ctr.simulator.randomised import RANDOMISED
 
 IMPRESSIONS = "impressions"
 
@@ -39,6 +40,7 @@ def schema_toml(config: WorldConfig) -> str:
         _pairs(top),
         _section("[columns]", columns),
         _section("[source]", {"format": "csv", "event_time": "ms"}),
+        *([_section("[source.types]", {RANDOMISED: "int8"})] if config.randomised else []),
         _section("[source.impressions]", {"input": f"{IMPRESSIONS}-*.csv"}),
         *(_section("[[source.events]]", event) for event in events),
         *(_section("[[features]]", feature) for feature in features),

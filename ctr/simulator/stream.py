@@ -11,9 +11,11 @@ from ctr.errors import ConfigError
 from ctr.simulator.config import WorldConfig
 from ctr.simulator.outcomes import Calibration, Outcomes, calibrate, simulate_outcomes
 from ctr.simulator.pages import CHUNK_PAGES, Impressions, simulate_pages
+from ctr.simulator.randomised import randomise
 from ctr.simulator.world import World, build_world, generator
 
 _PAGES = 1
+_RANDOMISED = 4
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,9 @@ class Stream:
         for chunk, first in enumerate(range(0, total, CHUNK_PAGES)):
             rng = generator(self.seed, _PAGES, chunk)
             shown = simulate_pages(self.world, rng, first, min(CHUNK_PAGES, total - first), total)
+            if self.world.config.randomised:
+                own = generator(self.seed, _RANDOMISED, chunk)
+                shown = randomise(self.world, shown, own)
             left = self.n_impressions - first * slots
             if left < len(shown):
                 shown = Impressions(*(getattr(shown, f.name)[:left] for f in fields(shown)))

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from ctr.simulator.outcomes import Outcomes
 from ctr.simulator.pages import Impressions
+from ctr.simulator.randomised import RANDOMISED
 from ctr.simulator.stream import impression_ids
 from ctr.simulator.world import COUNTRIES, DEVICES, World
 
@@ -38,6 +39,7 @@ class Texts:
         """Returns the columns every output shares, by the names of the raw log."""
         world = self.world
         ads, users = world.ads, world.users
+        marks = {RANDOMISED: pa.array(shown.randomised.astype(np.int8))}
         return {
             "user_id": self._users.take(pa.array(shown.user)),
             "ad_id": self._ads.take(pa.array(shown.ad)),
@@ -50,6 +52,7 @@ class Texts:
             "price": pa.array(ads.price[shown.ad]),
             "advertiser_age_d": pa.array(self.account_age(shown)),
             "treatment": self._treatments.take(pa.array(shown.treatment)),
+            **(marks if world.config.randomised else {}),
         }
 
     def account_age(self, shown: Impressions) -> np.ndarray:

@@ -10,7 +10,7 @@ from ctr.simulator import WorldConfig, simulate_examples, simulated_schema, writ
 
 pytest.importorskip("apache_beam")
 N, SEED = 30_000, 21
-CONFIG = WorldConfig(malformed_rate=0.005, duplicate_rate=0.05)
+CONFIG = WorldConfig(malformed_rate=0.005, duplicate_rate=0.05, randomised=0.02)
 
 
 def octr_ingest(*argv):
