@@ -133,6 +133,25 @@ def arrivals(
     return Arrivals(moment[order], row[order], arrived[order])
 
 
+def next_rows(
+    learner: Learner, held: Held, waiting: NDArray[np.int64]
+) -> tuple[int, NDArray[np.int64] | None]:
+    """Returns how many of the waiting rows the next launch takes, and their places in it.
+
+    Args:
+        learner: Its launches hold (K, B) rows, cut between queries if it asks for that.
+        held: The stream.
+        waiting: int64[n], rows in the order in which they are learned.
+    """
+    k, b = learner.chunk_shape
+    if not learner.whole_queries:
+        return min(len(waiting), k * b), None
+    query = held.block.query
+    assert query is not None  # the reader has refused a stream without queries
+    # One row more than a chunk holds shows whether the last query in it is complete.
+    return whole_query_places(query[waiting[: k * b + 1]], (k, b), Counter())
+
+
 class ArrivalQueue:
     """Feeds a learner with what has arrived.
 
@@ -156,16 +175,10 @@ class ArrivalQueue:
             self._learner.learn(examples.chunk(shape))
 
     def _next(self, ready: int, shape: tuple[int, int]) -> Examples | None:
-        # One row more than a chunk holds shows whether the last query in it is complete.
-        limit = shape[0] * shape[1] + int(self._learner.whole_queries)
-        waiting = self._order.row[self._done : min(ready, self._done + limit)]
-        places = None
-        if self._learner.whole_queries:
-            query = self._held.block.query
-            assert query is not None  # the reader has refused a stream without queries
-            taken, places = whole_query_places(query[waiting], shape, Counter())
-        else:
-            taken = len(waiting) // shape[1] * shape[1]
+        waiting = self._order.row[self._done : ready]
+        taken, places = next_rows(self._learner, self._held, waiting)
+        if not self._learner.whole_queries:
+            taken = taken // shape[1] * shape[1]
         if not taken:
             return None
         rows = waiting[:taken]

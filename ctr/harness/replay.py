@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctr.data.examples import Block
-from ctr.harness.arrivals import ArrivalQueue, Arrivals, Held, arrivals
+from ctr.harness.arrivals import ArrivalQueue, Arrivals, Held, arrivals, next_rows
 from ctr.harness.replicas import HandOver, reorder
 from ctr.harness.scores import Observed, Observer
 from ctr.harness.stream import Stream
@@ -126,10 +126,9 @@ def replay(
         CtrError: the data cannot be read, or the learner's numbers are not finite.
     """
     timing, told = timing or Timing(), progress or (lambda _: None)
-    sampler = learner.recipe.sampler
-    if timing.immediate and not sampler.drops:
+    if timing.immediate and not learner.recipe.sampler.drops:
         return _immediate(learner, stream, burn_in, told, order, hand_over)
-    return _delayed(learner, stream, burn_in, timing, told)
+    return _held(learner, stream, burn_in, timing, told)
 
 
 def _immediate(
@@ -167,7 +166,7 @@ def _immediate(
     return Replayed(prob, observer.observed(), learner, cost, sample, memory)
 
 
-def _delayed(
+def _held(
     learner: Learner, stream: Stream, burn_in: int, timing: Timing, told: Progress
 ) -> Replayed:
     """Predicts with published versions, and learns what was sampled once it has arrived.
@@ -184,7 +183,10 @@ def _delayed(
     held = Held.of(blocks, learner.recipe.sampler)
     label_time = stream.label_times(learner.labels) if timing.at_label_time else {}
     order = arrivals(held, learner.labels, timing.delay_us, label_time)
-    prob = predict_and_learn(learner, held, order, timing.publish_us, told)
+    if timing.immediate:
+        prob = predict_and_learn_sampled(learner, held, told)
+    else:
+        prob = predict_and_learn(learner, held, order, timing.publish_us, told)
     sample = (held.ids[-512:], held.numeric[-512:])
     memory, observed = peak_memory_bytes(), observer.observed()
     cost = _usual_cost(learner, held, order)
@@ -212,6 +214,37 @@ def predict_and_learn(
         queue.learn_until(version_us)
         prob[start:stop] = learner.predict(held.ids[start:stop], held.numeric[start:stop])
         told(stop)
+    return prob
+
+
+def predict_and_learn_sampled(
+    learner: Learner, held: Held, told: Progress
+) -> NDArray[np.float32]:
+    """Learns each launch of kept rows after predicting it and the dropped rows beside it.
+
+    This is the trainer's loop over the kept rows. Waiting for whatever arrived *strictly before*
+    a batch, as with a delay, would leave each batch behind by one wherever rows share a time.
+
+    Returns:
+        float32[n, T].
+    """
+    shape, kept = learner.chunk_shape, np.flatnonzero(held.factors > 0)
+    prob = np.zeros((held.n_rows, len(learner.labels)), np.float32)
+    done = at = 0
+    while at < len(kept):
+        taken, places = next_rows(learner, held, kept[at:])
+        rows = kept[at : at + taken]
+        at += taken
+        stop = int(kept[at]) if at < len(kept) else held.n_rows
+        dropped = done + np.flatnonzero(held.factors[done:stop] == 0)
+        if len(dropped):
+            prob[dropped] = learner.predict(held.ids[dropped], held.numeric[dropped])
+        examples = held.examples(rows, held.block.labels[rows], places)
+        prob[rows] = examples.rows(learner.learn(examples.chunk(shape)))
+        done = stop
+        told(done)
+    if done < held.n_rows:  # nothing was kept at all
+        prob[done:] = learner.predict(held.ids[done:], held.numeric[done:])
     return prob
 
 

@@ -1,0 +1,185 @@
+"""What models learn of position and quality, against the simulator's truth.
+
+Run as ``python tests/benchmarks/bench_presentation.py [--impressions N] [--seeds S]
+[--randomised R] [--only TEXT]``. Each arm learns the first 80 % of a simulated stream in one pass
+and is asked about the rest without learning it. One line per arm and seed:
+
+* ``loss``: progressive log loss of the second half of the learned part;
+* ``exam``: mean rate at positions 2, 3, 4 over that at position 1, all else equal, and ``err``,
+  the mean relative error of these ratios;
+* ``corr``: correlation of the log-odds in a reference treatment with the true quality;
+* ``level``: mean prediction in the reference treatment over the truth, minus 1;
+* ``kl``: divergence from the true rates in treatments drawn uniformly, x 1000;
+* ``bias``: root mean square over positions of sum(prediction) / sum(true rate) - 1 on pages in
+  random order.
+"""
+
+import argparse
+import dataclasses
+import os
+import time
+
+import numpy as np
+import pyarrow as pa
+
+from ctr.calibration import NoCalibration, SliceBias
+from ctr.data.examples import Chunk
+from ctr.learner import Learner
+from ctr.module import compose
+from ctr.recipe import Recipe, named_recipe
+from ctr.simulator import WorldConfig, simulate_examples
+from ctr.techniques.bias_constraints import BiasConstraints
+from ctr.techniques.ui_factorization import UiFactorization, in_treatment
+
+#: Bound on a slice's mean error on pages in random order.
+BOUND = {"slices": ("slot",), "column": "randomised"}
+SETTINGS = {"weight": 1.0, "alpha": 0.02, "rate": 0.005, "ramp_examples": 20_000}
+
+
+def arms(settings):
+    bound = BiasConstraints(**BOUND, **{**SETTINGS, **settings})
+    additive = UiFactorization(dims=0)
+    return {
+        "no presentation": ((), SliceBias()),
+        "position as feature": ((), SliceBias()),
+        "position as feature, no calibrator": ((), NoCalibration()),
+        "position as feature, bound": ((bound,), NoCalibration()),
+        "sigmoid 0": ((additive,), SliceBias()),
+        "sigmoid 0, bound": ((additive, bound), NoCalibration()),
+        "sigmoid 2": ((UiFactorization(dims=2),), SliceBias()),
+        "sigmoid 2, bound": ((UiFactorization(dims=2), bound), NoCalibration()),
+        "exp 0": ((UiFactorization(dims=0, transfer="exp"),), SliceBias()),
+        "exp 0, no calibrator": ((UiFactorization(dims=0, transfer="exp"),), NoCalibration()),
+        "exp 0, bound": ((UiFactorization(dims=0, transfer="exp"), bound), NoCalibration()),
+        "exp 0, bound, calibrator": (
+            (UiFactorization(dims=0, transfer="exp"), bound), SliceBias(),
+        ),
+    }  # fmt: skip
+
+
+def sigmoid(x):
+    return 1.0 / (1.0 + np.exp(-x))
+
+
+class World:
+    """A simulated stream and what is true of its last fifth in any treatment."""
+
+    def __init__(self, n, seed, share):
+        self.config = WorldConfig(randomised=share)
+        found = simulate_examples(n, seed, self.config)
+        self.schema, self.table = found.schema, found.examples.combine_chunks()
+        self.n, self.cut = n, int(0.8 * n)
+        truth = {k: found.truth[k].to_numpy().astype(np.float64) for k in found.truth.column_names
+                 if k not in ("example_id", "event_time")}  # fmt: skip
+        late = slice(self.cut, n)
+        self.prob = truth["p_click"][late]
+        self.logit = truth["quality_logit"][late]
+        self.base = truth["base_offset"][late]
+        self.examination = np.array(self.config.examination)
+        self.window = self.config.labels[0].in_window()
+        self.position = self.table["position"].to_numpy()[late]
+        self.random = self.table["randomised"].to_numpy()[late] == 1
+        rng = np.random.default_rng(seed)
+        self.slot = rng.integers(0, len(self.examination), n - self.cut)
+        self.treatment = rng.integers(0, len(self.config.treatments), n - self.cut)
+
+    def rate(self, slot, treatment):
+        effect = np.array(self.config.treatment_logits)[treatment]
+        seen = self.examination[slot]
+        return seen * sigmoid(self.logit + effect + self.base) * self.window
+
+
+def measure(world, modules, calibrator, presentation, seed, batch_size):
+    recipe = dataclasses.replace(
+        named_recipe("wide_dcn"), calibrator=calibrator, batch_size=batch_size
+    )
+    recipe: Recipe = compose(recipe, modules)
+    schema = world.schema
+    if not presentation:
+        plain = tuple(f for f in schema.features if not f.ui)
+        schema = dataclasses.replace(schema, features=plain, slices=("device",))
+    learner = Learner(recipe, schema, seed)
+    encoded = learner.encoder.encode(pa.RecordBatch.from_struct_array(
+        world.table.to_struct_array().combine_chunks()), "simulated")  # fmt: skip
+    k, b = learner.chunk_shape
+    labels = world.table["click"].to_numpy().astype(np.float32)
+    random = world.table["randomised"].to_numpy().astype(np.float32)
+    probs = []
+    start = time.process_time()
+    for at in range(0, world.cut - k * b + 1, k * b):
+        part = slice(at, at + k * b)
+
+        def shaped(x, part=part):
+            return np.ascontiguousarray(x[part].reshape(k, b, *x.shape[1:]))
+
+        probs.append(learner.learn(
+            Chunk(shaped(encoded.ids), shaped(encoded.numeric), shaped(labels[:, None]),
+                  np.ones((k, b), np.float32), {"randomised": shaped(random)})
+        ).reshape(-1))  # fmt: skip
+    cpu = time.process_time() - start
+    prob = np.concatenate(probs).astype(np.float64)
+    y = labels[: len(prob)]
+    half = len(prob) // 2
+    loss = -(y * np.log(prob) + (1 - y) * np.log1p(-prob))[half:].mean()
+
+    ids, numeric = encoded.ids[world.cut :], encoded.numeric[world.cut :]
+
+    def at(slot, treatment):
+        if not presentation:
+            return learner.predict(ids, numeric)[:, 0].astype(np.float64)
+        shown = {"slot": str(slot + 1), "treatment": world.config.treatments[treatment]}
+        return learner.predict(*in_treatment(learner.encoder, ids, numeric, shown))[:, 0].astype(
+            np.float64
+        )
+
+    by_slot = [at(slot, 0) for slot in range(len(world.examination))]
+    exam = np.array([p.mean() for p in by_slot[1:]]) / by_slot[0].mean()
+    true = world.examination[1:] / world.examination[0]
+    reference = np.log(by_slot[0] / (1 - by_slot[0]))
+    drawn = np.zeros(len(ids))
+    for slot in range(len(world.examination)):
+        for treatment in range(len(world.config.treatments)):
+            chosen = (world.slot == slot) & (world.treatment == treatment)
+            drawn[chosen] = at(slot, treatment)[chosen]
+    p = world.rate(world.slot, world.treatment)
+    kl = (p * np.log(p / drawn) + (1 - p) * np.log((1 - p) / (1 - drawn))).mean()
+    served = learner.predict(ids, numeric)[:, 0].astype(np.float64)
+    bias = [
+        served[chosen].sum() / world.prob[chosen].sum() - 1
+        for slot in range(len(world.examination))
+        if (chosen := world.random & (world.position == slot + 1)).any()
+    ]
+    zero = np.zeros(len(ids), int)
+    return {
+        "loss": loss, "exam": exam, "err": np.abs(exam / true - 1).mean(),
+        "corr": np.corrcoef(reference, world.logit)[0, 1],
+        "level": by_slot[0].mean() / world.rate(zero, zero).mean() - 1, "kl": 1000 * kl,
+        "bias": np.sqrt(np.mean(np.square(bias))), "us": 1e6 * cpu / len(prob),
+    }  # fmt: skip
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--impressions", type=int, default=400_000)
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--randomised", type=float, default=0.02)
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--only", action="append", default=[], metavar="ARM")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=NUMBER")
+    args = parser.parse_args()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    settings = {key: float(value) for key, _, value in (x.partition("=") for x in args.set)}
+    for seed in range(args.seeds):
+        world = World(args.impressions, seed, args.randomised)
+        for name, (modules, calibrator) in arms(settings).items():
+            if args.only and name not in args.only:
+                continue
+            shown = name != "no presentation"
+            found = measure(world, modules, calibrator, shown, seed, args.batch_size)
+            exam = " ".join(f"{x:.3f}" for x in found.pop("exam"))
+            rest = "  ".join(f"{key} {value:.5f}" for key, value in found.items())
+            print(f"{name:36s} seed {seed}  exam {exam}  {rest}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
