@@ -217,9 +217,7 @@ def predict_and_learn(
     return prob
 
 
-def predict_and_learn_sampled(
-    learner: Learner, held: Held, told: Progress
-) -> NDArray[np.float32]:
+def predict_and_learn_sampled(learner: Learner, held: Held, told: Progress) -> NDArray[np.float32]:
     """Learns each launch of kept rows after predicting it and the dropped rows beside it.
 
     This is the trainer's loop over the kept rows. Waiting for whatever arrived *strictly before*

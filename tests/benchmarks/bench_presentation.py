@@ -17,20 +17,21 @@ and is asked about the rest without learning it. One line per arm and seed:
 import argparse
 import dataclasses
 import os
-import time
 
 import numpy as np
-import pyarrow as pa
+from one_pass import log_loss, one_pass
 
 from ctr.calibration import NoCalibration, SliceBias
-from ctr.data.examples import Chunk
+from ctr.encoding import Encoder
 from ctr.learner import Learner
+from ctr.models import Mlp
 from ctr.module import compose
-from ctr.recipe import Recipe, named_recipe
+from ctr.recipe import Recipe
 from ctr.simulator import WorldConfig, simulate_examples
 from ctr.techniques.bias_constraints import BiasConstraints
 from ctr.techniques.ui_factorization import UiFactorization, in_treatment
 
+BASE = Mlp(dim=8, hidden=(64, 32))
 #: Bound on a slice's mean error on pages in random order.
 BOUND = {"slices": ("slot",), "column": "randomised"}
 SETTINGS = {"weight": 1.0, "alpha": 0.02, "rate": 0.005, "ramp_examples": 20_000}
@@ -67,72 +68,79 @@ class World:
     def __init__(self, n, seed, share):
         self.config = WorldConfig(randomised=share)
         found = simulate_examples(n, seed, self.config)
-        self.schema, self.table = found.schema, found.examples.combine_chunks()
+        self._schema, self._table = found.schema, found.examples
         self.n, self.cut = n, int(0.8 * n)
-        truth = {k: found.truth[k].to_numpy().astype(np.float64) for k in found.truth.column_names
-                 if k not in ("example_id", "event_time")}  # fmt: skip
+        self.labels = self._table["click"].to_numpy().astype(np.float32)
+        self.marks = self._table["randomised"].to_numpy().astype(np.float32)
         late = slice(self.cut, n)
-        self.prob = truth["p_click"][late]
-        self.logit = truth["quality_logit"][late]
-        self.base = truth["base_offset"][late]
+        self.prob = found.truth["p_click"].to_numpy()[late].astype(np.float64)
+        self.position = self._table["position"].to_numpy()[late]
+        self.random = self.marks[late] == 1.0
         self.examination = np.array(self.config.examination)
-        self.window = self.config.labels[0].in_window()
-        self.position = self.table["position"].to_numpy()[late]
-        self.random = self.table["randomised"].to_numpy()[late] == 1
+        # Every fourth row is asked about in other treatments: shuffled pages are in it as well.
         rng = np.random.default_rng(seed)
-        self.slot = rng.integers(0, len(self.examination), n - self.cut)
-        self.treatment = rng.integers(0, len(self.config.treatments), n - self.cut)
+        self.asked = np.flatnonzero(rng.random(n - self.cut) < 0.25)
+        self.logit, self._base = (
+            found.truth[name].to_numpy()[late][self.asked].astype(np.float64)
+            for name in ("quality_logit", "base_offset")
+        )
+        self.slot = rng.integers(0, len(self.examination), len(self.asked))
+        self.treatment = rng.integers(0, len(self.config.treatments), len(self.asked))
+        self._encoded = {}
+
+    def encoded(self, presentation):
+        """Returns schema, ids and numerics, with the features of presentation or without."""
+        if presentation not in self._encoded:
+            schema = self._schema
+            if not presentation:
+                plain = tuple(f for f in schema.features if not f.ui)
+                schema = dataclasses.replace(schema, features=plain, slices=("device",))
+            encoder, parts = Encoder(schema, 1 << 18), []
+            for batch in self._table.to_batches(max_chunksize=65_536):
+                parts.append(encoder.encode(batch, "simulated"))
+            ids = np.concatenate([part.ids for part in parts])
+            numeric = np.concatenate([part.numeric for part in parts])
+            self._encoded[presentation] = (schema, ids, numeric)
+        return self._encoded[presentation]
 
     def rate(self, slot, treatment):
         effect = np.array(self.config.treatment_logits)[treatment]
         seen = self.examination[slot]
-        return seen * sigmoid(self.logit + effect + self.base) * self.window
+        in_window = self.config.labels[0].in_window()
+        return seen * sigmoid(self.logit + effect + self._base) * in_window
 
 
 def measure(world, modules, calibrator, presentation, seed, batch_size):
-    recipe = dataclasses.replace(
-        named_recipe("wide_dcn"), calibrator=calibrator, batch_size=batch_size
+    recipe = compose(
+        Recipe(model=BASE, calibrator=calibrator, batch_size=batch_size, table_rows=1 << 18),
+        modules,
     )
-    recipe: Recipe = compose(recipe, modules)
-    schema = world.schema
-    if not presentation:
-        plain = tuple(f for f in schema.features if not f.ui)
-        schema = dataclasses.replace(schema, features=plain, slices=("device",))
+    schema, ids, numeric = world.encoded(presentation)
     learner = Learner(recipe, schema, seed)
-    encoded = learner.encoder.encode(pa.RecordBatch.from_struct_array(
-        world.table.to_struct_array().combine_chunks()), "simulated")  # fmt: skip
-    k, b = learner.chunk_shape
-    labels = world.table["click"].to_numpy().astype(np.float32)
-    random = world.table["randomised"].to_numpy().astype(np.float32)
-    probs = []
-    start = time.process_time()
-    for at in range(0, world.cut - k * b + 1, k * b):
-        part = slice(at, at + k * b)
+    prob, cpu = one_pass(
+        learner, ids[: world.cut], numeric[: world.cut], world.labels[: world.cut],
+        {"randomised": world.marks[: world.cut]},
+    )  # fmt: skip
+    half = slice(len(prob) // 2, len(prob))
+    loss = log_loss(prob[half], world.labels[half])
 
-        def shaped(x, part=part):
-            return np.ascontiguousarray(x[part].reshape(k, b, *x.shape[1:]))
+    late = slice(world.cut, world.n)
+    served = learner.predict(ids[late], numeric[late])[:, 0].astype(np.float64)
+    bias = [
+        served[chosen].sum() / world.prob[chosen].sum() - 1
+        for slot in range(len(world.examination))
+        if (chosen := world.random & (world.position == slot + 1)).any()
+    ]
+    ids, numeric = ids[late][world.asked], numeric[late][world.asked]
 
-        probs.append(learner.learn(
-            Chunk(shaped(encoded.ids), shaped(encoded.numeric), shaped(labels[:, None]),
-                  np.ones((k, b), np.float32), {"randomised": shaped(random)})
-        ).reshape(-1))  # fmt: skip
-    cpu = time.process_time() - start
-    prob = np.concatenate(probs).astype(np.float64)
-    y = labels[: len(prob)]
-    half = len(prob) // 2
-    loss = -(y * np.log(prob) + (1 - y) * np.log1p(-prob))[half:].mean()
+    def at_treatment(slot, treatment):
+        shown = (ids, numeric)
+        if presentation:
+            named = {"slot": str(slot + 1), "treatment": world.config.treatments[treatment]}
+            shown = in_treatment(learner.encoder, ids, numeric, named)
+        return learner.predict(*shown)[:, 0].astype(np.float64)
 
-    ids, numeric = encoded.ids[world.cut :], encoded.numeric[world.cut :]
-
-    def at(slot, treatment):
-        if not presentation:
-            return learner.predict(ids, numeric)[:, 0].astype(np.float64)
-        shown = {"slot": str(slot + 1), "treatment": world.config.treatments[treatment]}
-        return learner.predict(*in_treatment(learner.encoder, ids, numeric, shown))[:, 0].astype(
-            np.float64
-        )
-
-    by_slot = [at(slot, 0) for slot in range(len(world.examination))]
+    by_slot = [at_treatment(slot, 0) for slot in range(len(world.examination))]
     exam = np.array([p.mean() for p in by_slot[1:]]) / by_slot[0].mean()
     true = world.examination[1:] / world.examination[0]
     reference = np.log(by_slot[0] / (1 - by_slot[0]))
@@ -140,30 +148,24 @@ def measure(world, modules, calibrator, presentation, seed, batch_size):
     for slot in range(len(world.examination)):
         for treatment in range(len(world.config.treatments)):
             chosen = (world.slot == slot) & (world.treatment == treatment)
-            drawn[chosen] = at(slot, treatment)[chosen]
+            drawn[chosen] = at_treatment(slot, treatment)[chosen]
     p = world.rate(world.slot, world.treatment)
     kl = (p * np.log(p / drawn) + (1 - p) * np.log((1 - p) / (1 - drawn))).mean()
-    served = learner.predict(ids, numeric)[:, 0].astype(np.float64)
-    bias = [
-        served[chosen].sum() / world.prob[chosen].sum() - 1
-        for slot in range(len(world.examination))
-        if (chosen := world.random & (world.position == slot + 1)).any()
-    ]
     zero = np.zeros(len(ids), int)
     return {
         "loss": loss, "exam": exam, "err": np.abs(exam / true - 1).mean(),
         "corr": np.corrcoef(reference, world.logit)[0, 1],
         "level": by_slot[0].mean() / world.rate(zero, zero).mean() - 1, "kl": 1000 * kl,
-        "bias": np.sqrt(np.mean(np.square(bias))), "us": 1e6 * cpu / len(prob),
+        "bias": np.sqrt(np.mean(np.square(bias))), "us": cpu,
     }  # fmt: skip
 
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--impressions", type=int, default=400_000)
+    parser.add_argument("--impressions", type=int, default=1_000_000)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--randomised", type=float, default=0.02)
-    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--only", action="append", default=[], metavar="ARM")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=NUMBER")
     args = parser.parse_args()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from ctr.api import Batch, Forward
+from ctr.calibration import NoCalibration
 from ctr.errors import ConfigError, SchemaError
 from ctr.learner import Learner
 from ctr.losses import LogLoss
@@ -17,7 +19,10 @@ from ctr.module import compose
 from ctr.recipe import Recipe
 from ctr.schedules import Ramp
 from ctr.schema import Feature, Label, Schema
+from ctr.techniques.bias_constraints import BiasConstraints
+from ctr.techniques.isotonic import IsotonicLayer
 from ctr.techniques.pairs import TILE, pair_loss
+from ctr.techniques.platt import PlattLayer
 from ctr.techniques.rank_loss import RankLoss, RankLossModule
 
 SCHEMA = Schema(
@@ -161,6 +166,71 @@ def test_order_within_pages_gains_where_pages_differ_by_chance(write, one_pass) 
         weight = learner.predict(*_items(learner))[:, 0]
         order[alpha] = np.corrcoef(np.log(weight / (1 - weight)), quality)[0, 1]
     assert order[0.5] > order[0.0] + 0.02
+
+
+#: Arms of the calibration test: modules on top of a linear model without a calibrator.
+MIXES = {
+    "log": [],
+    "mixed, isotonic": [RankLossModule(0.5, ramp_examples=0), IsotonicLayer(knots=13, memory=1000)],
+    "mixed, isotonic50": [RankLossModule(0.5, ramp_examples=0), IsotonicLayer(knots=13, memory=50)],
+    "mixed, bound16": [
+        RankLossModule(0.5, ramp_examples=0),
+        BiasConstraints(ctr_buckets=16, weight=1.0, alpha=0.005, rate=0.05, ramp_examples=0),
+    ],
+    "mixed, bound8": [
+        RankLossModule(0.5, ramp_examples=0),
+        BiasConstraints(ctr_buckets=8, weight=0.3, alpha=0.005, rate=0.05, ramp_examples=0),
+    ],
+    "mixed, platt": [RankLossModule(0.5, ramp_examples=0), PlattLayer()],
+}
+
+
+@pytest.fixture(scope="module")
+def levels() -> dict[str, np.ndarray]:
+    """Pages whose common level nobody can know: a rate is flatter than the order within a page."""
+    rng = np.random.default_rng(5)
+    n_pages, length = 4000, 6
+    quality = np.linspace(-2.0, 2.0, 60)
+    page = np.repeat(np.arange(n_pages), length)
+    item = rng.integers(0, 60, n_pages * length)
+    level = rng.normal(0, 2.0, n_pages)
+    click = rng.random(len(item)) < 1 / (1 + np.exp(1.5 - quality[item] - level[page]))
+    points, weights = np.polynomial.hermite_e.hermegauss(40)
+    rates = 1 / (1 + np.exp(1.5 - quality[:, None] - 2.0 * points))
+    return {
+        "page": page, "item": item, "click": click.astype(np.int8), "quality": quality,
+        "rate": (rates @ weights / weights.sum())[item],
+    }  # fmt: skip
+
+
+def _calibration_and_order(found: Any, world: dict[str, np.ndarray]) -> tuple[float, float, float]:
+    """Returns total bias, rms bias over deciles of predicted rate, and order within pages."""
+    late = found.rows >= len(world["item"]) // 2
+    prob, rows = found.prob[late], found.rows[late]
+    rate = world["rate"][rows]
+    deciles = np.array_split(np.argsort(prob), 10)
+    bias = [prob[d].sum() / rate[d].sum() - 1 for d in deciles]
+    page, quality = world["page"][rows], world["quality"][world["item"][rows]]
+    pairs = (page[1:] == page[:-1]) & (quality[1:] != quality[:-1])
+    right = np.sign(np.diff(prob)) == np.sign(np.diff(quality))
+    rms = float(np.sqrt(np.mean(np.square(bias))))
+    return prob.sum() / rate.sum() - 1, rms, right[pairs].mean()
+
+
+def test_the_mix_distorts_calibration_by_bucket_and_calibration_restores_it(
+    write, one_pass, levels
+) -> None:
+    folder = write(
+        SCHEMA, click=levels["click"], query_id=[str(x) for x in levels["page"]],
+        item=[str(x) for x in levels["item"]], page=[str(x) for x in levels["page"]],
+    )  # fmt: skip
+    base = Recipe(model=Linear(), table_rows=8192, batch_size=128, calibrator=NoCalibration())
+    total, buckets, order = {}, {}, {}
+    for name, modules in MIXES.items():
+        found = one_pass(folder, compose(base, modules))
+        total[name], buckets[name], order[name] = _calibration_and_order(found, levels)
+        print(name, total[name], buckets[name], order[name])
+    assert buckets["log"] < 0.1
 
 
 def _items(learner: Learner) -> tuple[np.ndarray, np.ndarray]:

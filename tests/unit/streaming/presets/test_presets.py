@@ -64,7 +64,7 @@ def utc(*parts):
 
 
 def test_every_preset_loads():
-    assert len(preset_names()) == 13
+    assert len(preset_names()) == 14
     for name in preset_names():
         assert load_preset(name)[0].name == name
 
@@ -280,6 +280,30 @@ def test_trivago_explodes_clickouts_of_the_raw_log(rows):
         ("s2_1|1", "10", "1", "2", None), ("s2_1|2", "12", "2", "2", None),
     ]  # fmt: skip
     assert found[0]["query_id"] == "s1_2"
+
+
+def test_yandex_relpred_has_pages_of_ranked_results(rows):
+    table = pa.table(
+        {
+            "split": ["train", "train", "train", "test"],
+            "session_index": pa.array([0, 0, 1, 0], pa.int32()),
+            "query_region": ["98435_1"] * 3 + ["9_0"],
+            "rank": pa.array([1, 2, 1, 1], pa.int8()),
+            "url_id": pa.array([232429, 688835, 232429, 21660], pa.int64()),
+            "clicked": pa.array([0, 1, 1, 0], pa.int8()),
+            "n_clicks": pa.array([0, 2, 1, 0], pa.int16()),
+        }
+    )
+    found, bad, _ = rows("yandex_relpred", {"serp_items.parquet": table})
+    assert not bad
+    names = ("example_id", "query_id", "url_id", "slot", "position", "click")
+    assert [pick(r, *names) for r in found] == [
+        ("train|0|1", "train|0", "232429", "1", 1, 0),
+        ("train|0|2", "train|0", "688835", "2", 2, 1),
+        ("train|1|1", "train|1", "232429", "1", 1, 1), ("test|0|1", "test|0", "21660", "1", 1, 0),
+    ]  # fmt: skip
+    times = [r["event_time"] for r in found]
+    assert times == sorted(set(times))
 
 
 def test_upworthy_counts_dates_and_tags(rows):
