@@ -1,6 +1,6 @@
 """What models learn of position and quality, against the simulator's truth.
 
-Run as ``python tests/benchmarks/bench_presentation.py [--impressions N] [--seeds S]
+Run as ``python tests/benchmarks/bench_presentation.py [--impressions N] [--seeds 0 1]
 [--randomised R] [--only TEXT]``. Each arm learns the first 80 % of a simulated stream in one pass
 and is asked about the rest without learning it. One line per arm and seed:
 
@@ -34,7 +34,7 @@ from ctr.techniques.ui_factorization import UiFactorization, in_treatment
 BASE = Mlp(dim=8, hidden=(64, 32))
 #: Bound on a slice's mean error on pages in random order.
 BOUND = {"slices": ("slot",), "column": "randomised"}
-SETTINGS = {"weight": 1.0, "alpha": 0.02, "rate": 0.005, "ramp_examples": 20_000}
+SETTINGS = {"weight": 1.0, "alpha": 0.02, "rate": 0.002, "ramp_examples": 20_000}
 
 
 def arms(settings):
@@ -163,7 +163,7 @@ def measure(world, modules, calibrator, presentation, seed, batch_size):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--impressions", type=int, default=1_000_000)
-    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--randomised", type=float, default=0.02)
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--only", action="append", default=[], metavar="ARM")
@@ -171,7 +171,7 @@ def main():
     args = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     settings = {key: float(value) for key, _, value in (x.partition("=") for x in args.set)}
-    for seed in range(args.seeds):
+    for seed in args.seeds:
         world = World(args.impressions, seed, args.randomised)
         for name, (modules, calibrator) in arms(settings).items():
             if args.only and name not in args.only:

@@ -1,6 +1,5 @@
 """The whole loop, model and calibrator: how soon bias is gone after the base rate has jumped."""
 
-
 import numpy as np
 import pytest
 
