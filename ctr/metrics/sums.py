@@ -82,7 +82,8 @@ class MetricSums:
 
         ``calibration`` is sum(w p) / sum(w y), with a 95 % interval; ``bias`` is
         sum(w (y - p)) / sum(w y); ``normalized_entropy`` is the log loss over the entropy of the
-        base rate.
+        base rate; ``effective_examples`` is sum(w)^2 / sum(w^2), the number of equally weighted rows
+        that would say as much.
         """
         totals = self.cells.sum(axis=1)
         values = ratio_values(
@@ -94,6 +95,7 @@ class MetricSums:
             variance=self.variance,
         )
         values["auc"] = histogram_auc(self.cells[NEGATIVE], self.cells[POSITIVE])
+        values["effective_examples"] = effective_size(values["weight"], totals[SQUARED_WEIGHT])
         return values
 
     def calibration_buckets(self, n_buckets: int = 10) -> list[dict[str, float]]:
@@ -138,6 +140,11 @@ class SparseSums:
         sums = MetricSums.empty()
         self.add_to(sums)
         return sums
+
+
+def effective_size(weight: float, squared_weight: float) -> float:
+    """Returns sum(w)^2 / sum(w^2), 0 without rows."""
+    return weight * weight / float(squared_weight) if squared_weight > 0 else 0.0
 
 
 def ratio_values(

@@ -79,7 +79,9 @@ def test_windows_lifetime_and_slices_equal_a_recomputation():
     assert set(slices["tab"]) == {"home", "search", "video"}
     for feature, values in slices.items():
         for value, found in values.items():
-            close(found, recompute(data, data["slices"][feature].astype(str) == value))
+            expected = recompute(data, data["slices"][feature].astype(str) == value)
+            del expected["effective_examples"]  # slices do not sum squared weights
+            close(found, expected)
 
 
 def test_lifetime_agrees_with_sklearn():

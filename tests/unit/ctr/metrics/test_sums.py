@@ -47,6 +47,8 @@ def test_ratios_equal_plain_recomputation(filled):
     assert values["weight"] == pytest.approx(weight.sum(), rel=1e-12)
     assert values["base_rate"] == pytest.approx(rate, rel=1e-12)
     assert values["mean_prob"] == pytest.approx(np.average(prob, weights=weight), rel=1e-12)
+    size = weight.sum() ** 2 / (weight**2).sum()
+    assert values["effective_examples"] == pytest.approx(size, rel=1e-12)
     assert values["calibration"] == pytest.approx((weight @ prob) / (weight @ label), rel=1e-12)
     assert values["bias"] == pytest.approx(
         (weight @ (label - prob)) / (weight @ label), rel=1e-9, abs=1e-12
@@ -162,3 +164,17 @@ def test_calibration_buckets_of_nothing_and_of_one_score():
     # Wilson's interval for 10 of 40.
     assert bucket["rate_low"] == pytest.approx(0.14187, abs=1e-5)
     assert bucket["rate_high"] == pytest.approx(0.40194, abs=1e-5)
+
+
+@pytest.mark.parametrize(("rate", "share"), [(0.1, 0.63), (0.01, 0.12)])
+def test_sampled_negatives_leave_as_many_effective_examples_as_their_weights_say(rate, share):
+    # 8 % positives of weight 1, and the negatives at the rate with weight 1 / rate.
+    n, positives = 100_000, 8_000
+    kept = round(rate * (n - positives))
+    weight = np.r_[np.ones(positives), np.full(kept, 1 / rate)]
+    label = np.r_[np.ones(positives, int), np.zeros(kept, int)]
+    sums = MetricSums.empty()
+    assert sums.values()["effective_examples"] == 0.0
+    sums.add(np.full(len(weight), 0.08), label, weight)
+    found = sums.values()
+    assert found["effective_examples"] / found["examples"] == pytest.approx(share, abs=0.01)
