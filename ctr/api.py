@@ -10,7 +10,7 @@ that never cut a query.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -75,11 +75,50 @@ class Features(NamedTuple):
     seen: tf.Tensor
 
 
+class DenseLayer(NamedTuple):
+    """One dense layer in a forward pass, as a rule of local learning needs it.
+
+    Attributes:
+        kernel: Variable float32[I, O].
+        bias: Variable float32[O], or None.
+        activation: What the layer's preactivations go through; the sigmoid of the last layer is
+            taken of the logits, to which other parts of the model add.
+        inputs: float32[B, I].
+        preactivation: float32[B, O], ``inputs @ kernel + bias``.
+    """
+
+    kernel: tf.Variable
+    bias: tf.Variable | None
+    activation: Callable[[tf.Tensor], tf.Tensor]
+    inputs: tf.Tensor
+    preactivation: tf.Tensor
+
+
 class Forward(NamedTuple):
-    """What a model returns: ``logits`` float32[B, T] and named extras for losses and probes."""
+    """What a model returns.
+
+    Attributes:
+        logits: float32[B, T].
+        aux: Named extras for losses and probes.
+        layers: Dense layers in order, the output layer last; those of a model that is ``Layered``.
+    """
 
     logits: tf.Tensor
     aux: Mapping[str, tf.Tensor]
+    layers: tuple[DenseLayer, ...] = ()
+
+
+@runtime_checkable
+class Layered(Protocol):
+    """What the description of a model offers whose forward pass lists its dense layers.
+
+    The built model has ``dense_layers``, the Keras layers of ``Forward.layers`` in that order.
+    """
+
+    @property
+    def layer_activation(self) -> str:
+        """Activation of the hidden layers, a name of ``ctr.models.activations``."""
+        ...
 
 
 class Model(Protocol):

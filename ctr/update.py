@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import tensorflow as tf
 
-from ctr.api import Batch, Features, Forward, Model
+from ctr.api import Batch, Features, Forward, Model, Rows
 from ctr.optimizers import Optimizers
 from ctr.table import Table
 
@@ -73,19 +74,34 @@ class GradientState(tf.Module):
         )
         self._groups = [(opt.build(vs), vs) for opt, vs in groups if vs]
         self.states = [state for state, _ in self._groups]
-        self._table = table
+        self.table = table
 
     def __call__(self, trace: Trace) -> None:
         """Applies one step."""
-        dense = [variable for _, variables in self._groups for variable in variables]
+        rows, gradients = self.gradients(trace)
+        self.apply(trace, rows, gradients)
+
+    @property
+    def variables_moved(self) -> list[list[tf.Variable]]:
+        """The dense variables, one list per optimizer: those of the wide part, then the others."""
+        return [variables for _, variables in self._groups]
+
+    def gradients(self, trace: Trace) -> tuple[Rows, list[list[tf.Tensor]]]:
+        """Returns the gradients of one batch.
+
+        Returns:
+            Those of the summed loss with respect to the looked-up rows, and those of the mean loss
+            with respect to ``variables_moved``, in the same lists.
+        """
         # The gradient of a vector target is that of its sum.
-        rows, gradients = trace.tape.gradient(
-            trace.losses, (trace.features.rows, dense), unconnected_gradients="zero"
+        rows, sums = trace.tape.gradient(
+            trace.losses, (trace.features.rows, self.variables_moved), unconnected_gradients="zero"
         )
         size = float(trace.losses.shape[0])
-        at = 0
-        for state, variables in self._groups:
-            part = [g / size for g in gradients[at : at + len(variables)]]
-            state.apply(part)
-            at += len(variables)
-        self._table.update(trace.features.ids, trace.features.rows, rows)
+        return rows, [[g / size for g in group] for group in sums]
+
+    def apply(self, trace: Trace, rows: Rows, gradients: Sequence[Sequence[tf.Tensor]]) -> None:
+        """Moves all variables by the gradients that :meth:`gradients` returns."""
+        for (state, _), group in zip(self._groups, gradients, strict=True):
+            state.apply(group)
+        self.table.update(trace.features.ids, trace.features.rows, rows)

@@ -20,7 +20,7 @@ A_A = "base (A/A)"
 BASE = "base"
 #: Entry-point group of the packages that bring experiments.
 EXPERIMENTS = "ctr.experiments"
-METHODS = ("grid", "random", "optuna")
+METHODS = ("grid", "random", "halton", "optuna")
 #: What may tell the replicas of an arm apart.
 SOURCES = ("seed", "order", "threads")
 #: What a replica may take over from a common model.
@@ -156,7 +156,7 @@ class Tune:
     Attributes:
         rows: Examples tuned on, from the stream's start.
         trials: Trials of each arm; a grid is cut to this many points.
-        method: ``grid``, ``random`` or ``optuna``.
+        method: ``grid``, ``random``, ``halton`` or ``optuna``.
         parameters: Tuned in every arm: path -> list of values or {low, high, log}.
         seed: Decides random choices.
     """

@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import qmc
 
 from ctr.errors import ConfigError
 from ctr.harness.experiment import Arm, Tune
@@ -84,7 +86,8 @@ def search(
     space = space_of(tune, arm)
     if not space:
         return {}, []
-    tuners: dict[str, Tuner] = {"grid": _listed, "random": _listed, "optuna": _optuna}
+    tuners: dict[str, Tuner] = {"grid": _listed, "random": _listed, "halton": _listed,
+                                "optuna": _optuna}  # fmt: skip
     trials = tuners[tune.method](space, tune, score, batch)
     done = [trial for trial in trials if trial["score"] is not None]
     if not done:
@@ -107,13 +110,29 @@ def grid(space: Space, trials: int) -> list[dict[str, Any]]:
 def random_choices(space: Space, trials: int, seed: int) -> list[dict[str, Any]]:
     """Returns random points; the n-th depends on the seed and n alone."""
     rng = np.random.default_rng(seed)
-    return [{path: _draw(values, rng) for path, values in space.items()} for _ in range(trials)]
+    return [_point(space, rng.random(len(space))) for _ in range(trials)]
 
 
-def _draw(values: Any, rng: np.random.Generator) -> Any:
+def halton_choices(space: Space, trials: int, seed: int) -> list[dict[str, Any]]:
+    """Returns the points of a scrambled Halton sequence, which leave no part of the space empty.
+
+    Spaces with equally many parameters get the same points of the unit cube, so that no arm is
+    luckier than another in where it was tried.
+    """
+    cube = qmc.Halton(len(space), scramble=True, rng=np.random.default_rng(seed)).random(trials)
+    return [_point(space, place) for place in cube]
+
+
+def _point(space: Space, place: NDArray[np.float64]) -> dict[str, Any]:
+    return {
+        path: _at(values, float(u)) for (path, values), u in zip(space.items(), place, strict=True)
+    }
+
+
+def _at(values: Any, u: float) -> Any:
     if isinstance(values, list):
-        return values[int(rng.integers(len(values)))]
-    low, high, u = values["low"], values["high"], float(rng.random())
+        return values[min(int(u * len(values)), len(values) - 1)]
+    low, high = values["low"], values["high"]
     if values.get("log"):
         drawn = math.exp(math.log(low) + u * (math.log(high) - math.log(low)))
     else:
@@ -125,11 +144,11 @@ def _draw(values: Any, rng: np.random.Generator) -> Any:
 
 def _listed(space: Space, tune: Tune, score: Score, batch: int) -> list[dict[str, Any]]:
     del batch
-    choices = (
-        grid(space, tune.trials)
-        if tune.method == "grid"
-        else random_choices(space, tune.trials, tune.seed)
-    )
+    if tune.method == "grid":
+        choices = grid(space, tune.trials)
+    else:
+        draw = halton_choices if tune.method == "halton" else random_choices
+        choices = draw(space, tune.trials, tune.seed)
     return [{"choice": c, "score": s} for c, s in zip(choices, score(choices), strict=True)]
 
 

@@ -64,6 +64,11 @@ class Deep:
                 "cross_ramp and cross_rezero are two ways to let the crosses grow: set one of them."
             )
 
+    @property
+    def layer_activation(self) -> str:
+        """Activation of the hidden layers, which a forward pass lists one by one."""
+        return self.activation
+
     def tower(self, n_inputs: int, seed: int) -> list[tf_keras.layers.Dense]:
         """Returns the hidden layers for inputs of ``n_inputs`` numbers.
 

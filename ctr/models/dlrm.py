@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import tensorflow as tf
+import tf_keras
 from tensorflow_recommenders.layers.feature_interaction import DotInteraction
 
-from ctr.api import Features, Forward
+from ctr.api import DenseLayer, Features, Forward
 from ctr.encoding import Layout
 from ctr.models.deep import Deep
-from ctr.models.layers import run, tower, tower_macs, zero_head
+from ctr.models.layers import run, run_head, tower, tower_macs, zero_head
 from ctr.models.linear import WidePart
 
 
@@ -64,16 +65,30 @@ class DlrmModel(tf.Module):
     def __call__(self, features: Features, training: bool) -> Forward:
         """Returns logits float32[B, T]; ``aux`` holds the last hidden layer."""
         del training
-        return self.outputs(features, run(self.hidden, self.tower_inputs(features)))
+        inputs, bottom = self.tower_inputs(features)
+        last, top = run(self.hidden, inputs)
+        return self.outputs(features, last, bottom + top)
 
-    def tower_inputs(self, features: Features) -> tf.Tensor:
-        """Returns what the first hidden layer of the top tower reads, float32[B, C]."""
-        parts = tf.unstack(features.vectors, axis=1)
+    def tower_inputs(self, features: Features) -> tuple[tf.Tensor, tuple[DenseLayer, ...]]:
+        """Returns what the first hidden layer of the top tower reads, float32[B, C].
+
+        With it come the dense layers that made it.
+        """
+        parts, layers = tf.unstack(features.vectors, axis=1), ()
         if self.bottom:
-            parts = [*parts, run(self.bottom, features.numeric)]
+            bottom, layers = run(self.bottom, features.numeric)
+            parts = [*parts, bottom]
         crossed = self.cross(tf.concat(parts, axis=1), features.seen)
-        return tf.concat([crossed, self.interact(parts)], axis=1)
+        return tf.concat([crossed, self.interact(parts)], axis=1), layers
 
-    def outputs(self, features: Features, last: tf.Tensor) -> Forward:
-        """Returns the logits for a last hidden layer float32[B, H]."""
-        return Forward(self.wide(features) + self.head(last), {"hidden": last})
+    def outputs(
+        self, features: Features, last: tf.Tensor, layers: tuple[DenseLayer, ...] = ()
+    ) -> Forward:
+        """Returns the logits for a last hidden layer float32[B, H] and the layers before it."""
+        deep, head = run_head(self.head, last)
+        return Forward(self.wide(features) + deep, {"hidden": last}, layers + head)
+
+    @property
+    def dense_layers(self) -> list[tf_keras.layers.Dense]:
+        """The layers that a forward pass lists, in the same order."""
+        return [*self.bottom, *self.hidden, self.head]

@@ -170,7 +170,7 @@ class FactorizedModel(tf.Module):
         first = self._ui_wide(own) - self._ui_wide.bias
         if not self.hidden:
             return self._by_task(first)
-        last = run(self.hidden, flat_inputs(own))
+        last, _ = run(self.hidden, flat_inputs(own))
         first += self.first(last)
         if not self._config.dims:
             return self._by_task(first)

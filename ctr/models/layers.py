@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 import tf_keras
 
-from ctr.api import Features
+from ctr.api import DenseLayer, Features
 from ctr.encoding import Layout
 from ctr.errors import ConfigError
 from ctr.models.activations import activation
@@ -109,8 +109,30 @@ def flat_width(layout: Layout, dim: int) -> int:
     return (layout.n_features + -(-len(layout.numeric) // dim)) * dim
 
 
-def run(layers: Sequence[tf_keras.layers.Layer], x: tf.Tensor) -> tf.Tensor:
-    """Applies layers in order."""
+def run(
+    layers: Sequence[tf_keras.layers.Dense], x: tf.Tensor
+) -> tuple[tf.Tensor, tuple[DenseLayer, ...]]:
+    """Applies dense layers in order.
+
+    Returns:
+        The last layer's output, and what each layer did.
+    """
+    done = []
     for layer in layers:
-        x = layer(x)
-    return x
+        if not layer.built:
+            layer.build(x.shape)
+        z = tf.matmul(x, layer.kernel)
+        if layer.use_bias:
+            z = tf.nn.bias_add(z, layer.bias)
+        bias = layer.bias if layer.use_bias else None
+        done.append(DenseLayer(layer.kernel, bias, layer.activation, x, z))
+        x = layer.activation(z)
+    return x, tuple(done)
+
+
+def run_head(
+    layer: tf_keras.layers.Dense, x: tf.Tensor
+) -> tuple[tf.Tensor, tuple[DenseLayer, ...]]:
+    """Applies an output layer; its numbers are logits, or addends of logits."""
+    logits, (done,) = run([layer], x)
+    return logits, (done._replace(activation=tf.sigmoid),)

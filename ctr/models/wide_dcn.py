@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import tensorflow as tf
+import tf_keras
 
-from ctr.api import Features, Forward
+from ctr.api import DenseLayer, Features, Forward
 from ctr.encoding import Layout
 from ctr.models.deep import Deep
-from ctr.models.layers import flat_inputs, flat_width, run, zero_head
+from ctr.models.layers import flat_inputs, flat_width, run, run_head, zero_head
 from ctr.models.linear import WidePart
 
 
@@ -47,12 +48,22 @@ class WideDeepModel(tf.Module):
     def __call__(self, features: Features, training: bool) -> Forward:
         """Returns logits float32[B, T]; ``aux`` holds the last hidden layer."""
         del training
-        return self.outputs(features, run(self.hidden, self.tower_inputs(features)))
+        inputs, none = self.tower_inputs(features)
+        last, layers = run(self.hidden, inputs)
+        return self.outputs(features, last, none + layers)
 
-    def tower_inputs(self, features: Features) -> tf.Tensor:
-        """Returns what the first hidden layer reads, float32[B, C]."""
-        return self.cross(flat_inputs(features), features.seen)
+    def tower_inputs(self, features: Features) -> tuple[tf.Tensor, tuple[DenseLayer, ...]]:
+        """Returns what the first hidden layer reads, float32[B, C]; no dense layer made it."""
+        return self.cross(flat_inputs(features), features.seen), ()
 
-    def outputs(self, features: Features, last: tf.Tensor) -> Forward:
-        """Returns the logits for a last hidden layer float32[B, H]."""
-        return Forward(self.wide(features) + self.head(last), {"hidden": last})
+    def outputs(
+        self, features: Features, last: tf.Tensor, layers: tuple[DenseLayer, ...] = ()
+    ) -> Forward:
+        """Returns the logits for a last hidden layer float32[B, H] and the layers before it."""
+        deep, head = run_head(self.head, last)
+        return Forward(self.wide(features) + deep, {"hidden": last}, layers + head)
+
+    @property
+    def dense_layers(self) -> list[tf_keras.layers.Dense]:
+        """The layers that a forward pass lists, in the same order."""
+        return [*self.hidden, self.head]

@@ -35,6 +35,7 @@ class KerasOptimizer:
         initial_accumulator: First value of the accumulator where the class has one.
         clip_norm: Bound on the global gradient norm; 0 leaves gradients alone.
         weight_decay: Decoupled weight decay, for the classes that take it.
+        momentum: Heavy-ball momentum, for SGD and RMSprop.
     """
 
     name: str = "Adagrad"
@@ -42,12 +43,14 @@ class KerasOptimizer:
     initial_accumulator: float = 1e-6
     clip_norm: float = 0.0
     weight_decay: float = 0.0
+    momentum: float = 0.0
 
     def build(self, variables: Sequence[tf.Variable]) -> _KerasState:
         """Creates the slots.
 
         Raises:
-            ConfigError: there is no optimizer of this name, or it takes no weight decay.
+            ConfigError: there is no optimizer of this name, or it takes no weight decay or
+                momentum.
         """
         known = _known()
         if self.name not in known:
@@ -61,6 +64,8 @@ class KerasOptimizer:
             options["global_clipnorm"] = self.clip_norm
         if self.weight_decay:
             options["weight_decay"] = self.weight_decay
+        if self.momentum:
+            options["momentum"] = self.momentum
         try:
             return _KerasState(known[self.name](**options), variables)
         except (TypeError, ValueError) as error:

@@ -116,7 +116,7 @@ class SuperNetworkModel(tf.Module):
 
     def __call__(self, features: Features, training: bool) -> Forward:
         """Returns logits float32[B, T]: of a sampled candidate, or of the best when serving."""
-        inputs = self.base.tower_inputs(features)
+        inputs, _ = self.base.tower_inputs(features)
         if not training:
             return self._outputs(features, inputs, self.best())
         chosen = self._sample(features.seen)

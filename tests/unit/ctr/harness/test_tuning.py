@@ -7,7 +7,7 @@ import pytest
 
 from ctr.errors import ConfigError
 from ctr.harness.experiment import Arm, Tune
-from ctr.harness.tuning import grid, random_choices, search, space_of
+from ctr.harness.tuning import grid, halton_choices, random_choices, search, space_of
 
 
 def distance(choices: Sequence[Mapping[str, Any]]) -> list[float | None]:
@@ -34,7 +34,18 @@ def test_random_choices_stay_inside_and_are_reproducible() -> None:
     assert {choice["c"] for choice in found} == {"x"}
 
 
-@pytest.mark.parametrize("method", ["grid", "random", "optuna"])
+def test_halton_tries_the_same_places_of_every_space() -> None:
+    one = halton_choices({"a": {"low": 0.0, "high": 1.0}, "c": ["x", "y"]}, 8, seed=3)
+    other = halton_choices({"b": {"low": 1e-4, "high": 1.0, "log": True}, "c": ["x", "y"]}, 8, 3)
+    for ours, theirs in zip(one, other, strict=True):
+        assert theirs["b"] == pytest.approx(1e-4 ** (1.0 - ours["a"]), rel=1e-3)
+        assert ours["c"] == theirs["c"]
+    # No half of a range, and no value, is left out for long.
+    assert sorted(int(2 * choice["a"]) for choice in one) == [0] * 4 + [1] * 4
+    assert halton_choices({"a": ["x"]}, 3, seed=0) == [{"a": "x"}] * 3
+
+
+@pytest.mark.parametrize("method", ["grid", "random", "halton", "optuna"])
 def test_every_arm_gets_the_same_number_of_trials(method: str) -> None:
     if method == "optuna":
         pytest.importorskip("optuna")
