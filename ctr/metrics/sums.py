@@ -82,8 +82,8 @@ class MetricSums:
 
         ``calibration`` is sum(w p) / sum(w y), with a 95 % interval; ``bias`` is
         sum(w (y - p)) / sum(w y); ``normalized_entropy`` is the log loss over the entropy of the
-        base rate; ``effective_examples`` is sum(w)^2 / sum(w^2), the number of equally weighted rows
-        that would say as much.
+        base rate; ``effective_examples`` is sum(w)^2 / sum(w^2), the number of
+        equally weighted rows that would say as much.
         """
         totals = self.cells.sum(axis=1)
         values = ratio_values(

@@ -74,7 +74,8 @@ class DlrmModel(tf.Module):
 
         With it come the dense layers that made it.
         """
-        parts, layers = tf.unstack(features.vectors, axis=1), ()
+        parts = tf.unstack(features.vectors, axis=1)
+        layers: tuple[DenseLayer, ...] = ()
         if self.bottom:
             bottom, layers = run(self.bottom, features.numeric)
             parts = [*parts, bottom]

@@ -14,6 +14,10 @@ from ctr.techniques.bottleneck import Bottleneck
 
 
 @pytest.mark.parametrize(("m", "n"), [(256, 128), (64, 64), (400, 10)])
+def output(layers: list[tf_keras.layers.Dense], x: tf.Tensor) -> tf.Tensor:
+    return run(layers, x)[0]
+
+
 def test_break_even_is_where_multiplications_are_equal(m: int, n: int) -> None:
     for rank in range(1, min(m, n) + 1):
         assert saves(m, n, rank) == (rank < m * n / (m + n))
@@ -25,7 +29,7 @@ def test_a_bottleneck_is_the_full_layer_with_the_product_as_its_matrix() -> None
     x = tf.random.stateless_normal([16, 12], [1, 2])
     layers = tower(12, [8], "relu", 1.0, [3], seed=7)
     thin, wide = layers
-    found = run(layers, x)
+    found = output(layers, x)
     wide.bias.assign(tf.linspace(-1.0, 1.0, 8))
     full = tf_keras.layers.Dense(8, "relu")
     full.build([None, 12])
@@ -34,7 +38,7 @@ def test_a_bottleneck_is_the_full_layer_with_the_product_as_its_matrix() -> None
     assert len(thin.trainable_variables) == 1
     assert thin.activation is tf_keras.activations.linear
     assert float(tf.reduce_max(tf.abs(found))) > 0
-    np.testing.assert_allclose(run(layers, x), full(x), atol=1e-5)
+    np.testing.assert_allclose(output(layers, x), full(x), atol=1e-5)
 
 
 def test_initial_variance_is_that_of_a_full_layer() -> None:
@@ -42,13 +46,13 @@ def test_initial_variance_is_that_of_a_full_layer() -> None:
 
     def variance(ranks: list[int]) -> float:
         return np.mean(
-            [np.var(run(tower(300, [200], "relu", 1.0, ranks, s)[:-1] or [], x)
+            [np.var(output(tower(300, [200], "relu", 1.0, ranks, s)[:-1] or [], x)
                     @ tower_kernel(300, 200, ranks, s)) for s in range(4)]
         )  # fmt: skip
 
     def tower_kernel(m: int, n: int, ranks: list[int], seed: int) -> np.ndarray:
         layers = tower(m, [n], "relu", 1.0, ranks, seed)
-        run(layers, x)
+        output(layers, x)
         return layers[-1].kernel.numpy()
 
     assert variance([40]) == pytest.approx(variance([]), rel=0.1)
@@ -61,7 +65,7 @@ def test_layers_that_would_not_get_cheaper_stay_whole() -> None:
     assert [layer.units for layer in layers] == [30, 64, 32]
     whole = tower(100, [64, 32], "relu", 1.0, [30, 0], seed=0)
     x = tf.ones([2, 100])
-    np.testing.assert_array_equal(run(layers, x), run(whole, x))
+    np.testing.assert_array_equal(output(layers, x), output(whole, x))
     with pytest.raises(ConfigError, match=r"save nothing in layers of 100 -> 64 -> 32"):
         tower(100, [64, 32], "relu", 1.0, [50, 50], seed=0)
 
@@ -81,14 +85,14 @@ def test_log_loss_is_flat_from_the_planted_rank_on() -> None:
         """Log loss above the smallest possible one, in nats."""
         tf_keras.utils.set_random_seed(0)  # the head draws from it
         layers = [*tower(24, [32], "relu", 1.0, [rank], seed=3), tf_keras.layers.Dense(1)]
-        run(layers, x)
+        output(layers, x)
         layers[-1].kernel.assign(layers[-1].kernel * 0.1)
         weights = [v for layer in layers for v in layer.trainable_variables]
         optimizer = tf_keras.optimizers.Adam(0.02, jit_compile=False)
         optimizer.build(weights)
 
         def loss() -> tf.Tensor:
-            logits = run(layers, x)
+            logits = output(layers, x)
             return tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(prob, logits))
 
         @tf.function
