@@ -13,11 +13,11 @@ from ctr.recipe import Recipe
 from ctr.techniques.bottleneck import Bottleneck
 
 
-@pytest.mark.parametrize(("m", "n"), [(256, 128), (64, 64), (400, 10)])
 def output(layers: list[tf_keras.layers.Dense], x: tf.Tensor) -> tf.Tensor:
     return run(layers, x)[0]
 
 
+@pytest.mark.parametrize(("m", "n"), [(256, 128), (64, 64), (400, 10)])
 def test_break_even_is_where_multiplications_are_equal(m: int, n: int) -> None:
     for rank in range(1, min(m, n) + 1):
         assert saves(m, n, rank) == (rank < m * n / (m + n))
