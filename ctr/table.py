@@ -59,9 +59,11 @@ class Table(tf.Module):
             gradients: Those of the summed loss, of the same shapes.
         """
         flat = tf.reshape(ids, [-1])
+        # Not [-1, width]: without hashed features or columns there is nothing to divide by.
+        n = flat.shape[0]
         for slot, values, gradient in zip(self.slots, rows, gradients, strict=True):
-            width = values.shape[-1]
-            slot.apply(flat, tf.reshape(values, [-1, width]), tf.reshape(gradient, [-1, width]))
+            shape = [n, values.shape[-1]]
+            slot.apply(flat, tf.reshape(values, shape), tf.reshape(gradient, shape))
 
     def clear(self, rows: tf.Tensor) -> None:
         """Forgets rows int32[N], duplicates allowed: weights 0, optimizer slots as at the start."""

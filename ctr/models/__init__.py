@@ -5,5 +5,6 @@ from ctr.models.ensemble import Ensemble
 from ctr.models.linear import Linear
 from ctr.models.mlp import Mlp
 from ctr.models.wide_dcn import WideDcn
+from ctr.models.with_teacher import WithTeacher
 
-__all__ = ["Dlrm", "Ensemble", "Linear", "Mlp", "WideDcn"]
+__all__ = ["Dlrm", "Ensemble", "Linear", "Mlp", "WideDcn", "WithTeacher"]

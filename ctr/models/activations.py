@@ -13,6 +13,8 @@ import tensorflow as tf
 
 from ctr.errors import ConfigError, nearest
 
+#: Slope of leaky_relu below 0.
+LEAK = 0.1
 #: ``f(z)`` for a layer's pre-activations z.
 Activation = Callable[[tf.Tensor], tf.Tensor]
 
@@ -47,10 +49,15 @@ def gelu(z: tf.Tensor, beta: float) -> tf.Tensor:
     return beta * tf.nn.gelu(z / beta)
 
 
+def _leaky_relu(z: tf.Tensor) -> tf.Tensor:
+    """Slope 1 above 0 and ``LEAK`` below: strictly monotone, so that it has an inverse."""
+    return tf.nn.leaky_relu(z, LEAK)
+
+
 #: Activations whose bend is ``beta`` wide.
 SMOOTH = {"smelu": smelu, "softplus": softplus, "swish": swish, "gelu": gelu}
 #: Activations without a parameter.
-PLAIN = {"relu": tf.nn.relu, "tanh": tf.tanh}
+PLAIN = {"relu": tf.nn.relu, "tanh": tf.tanh, "leaky_relu": _leaky_relu}
 #: All names.
 ACTIVATIONS = (*PLAIN, *SMOOTH)
 

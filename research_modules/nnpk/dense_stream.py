@@ -46,10 +46,10 @@ def stream(n: int, seed: int) -> Stream:
     """Draws a stream: linear terms and four sign-type interactions, about a quarter clicks."""
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((n, N_FEATURES))
-    weights = rng.normal(0, 0.25, N_FEATURES)
-    logit = -1.6 + x @ weights
+    weights = rng.normal(0, 0.3, N_FEATURES)
+    logit = -1.5 + x @ weights
     for pair in range(N_PAIRS):
-        logit += 0.8 * np.sign(x[:, 2 * pair] * x[:, 2 * pair + 1])
+        logit += 0.6 * np.sign(x[:, 2 * pair] * x[:, 2 * pair + 1])
     prob = 1 / (1 + np.exp(-logit))
     click = rng.random(n) < prob
     entropy = -np.mean(np.where(click, np.log(prob), np.log(1 - prob)))
@@ -102,7 +102,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=200_000)
     parser.add_argument("--n", type=int, nargs="+", default=[32, 128, 512])
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--gains", type=float, nargs="+", default=[0.1, 0.3, 1.0])
+    parser.add_argument("--gains", type=float, nargs="+", default=[0.3, 1.0, 3.0, 10.0])
     parser.add_argument("--tuning-rows", type=int, default=40_000)
     args = parser.parse_args()
     base = Recipe(model=Linear(), batch_size=256, table_rows=2)
@@ -110,10 +110,10 @@ def main() -> None:
     recipes = {"linear": base, "trained tower 64-32": tower}
     early = stream(args.tuning_rows, 100)
     for n in args.n:
-        arms = {g: compose(base, [Nnpk(n=n, width=64, gain=g)]) for g in args.gains}
+        arms = {g: compose(base, [Nnpk(n=n, gain=g)]) for g in args.gains}
         gain = min(arms, key=lambda g: learn(arms[g], early)[0].mean())
         recipes[f"linear + {n} prior features (gain {gain:g})"] = arms[gain]
-    recipes["tower + 128 as inputs"] = compose(tower, [Nnpk(width=64, into="inputs")])
+    recipes["tower + 128 as inputs"] = compose(tower, [Nnpk(into="inputs")])
     streams = [stream(args.rows, seed) for seed in range(args.seeds)]
     print(f"log loss of the truth {np.mean([s.entropy for s in streams]):.4f}")
     first: NDArray | None = None

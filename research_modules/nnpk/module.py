@@ -60,7 +60,7 @@ class PriorModel(tf.Module):
         self._config, self._layout = config, layout
         prior = config.prior
         bits = config.code_bits
-        self.features = PriorFeatures(prior, (layout.n_features + len(layout.numeric)) * bits)
+        self.features = PriorFeatures(prior, layout.n_features * bits + len(layout.numeric))
         if config.into == "inputs":
             names = tuple(Feature(f"prior_{j}", kind="numeric") for j in range(prior.n))
             layout = replace(layout, numeric=(*layout.numeric, *names))
@@ -84,20 +84,18 @@ class PriorModel(tf.Module):
         return forward._replace(aux={**forward.aux, "prior": phi})
 
     def inputs(self, features: Features) -> tf.Tensor:
-        """Returns what the random networks see, float32[B, (F + M) * bits].
+        """Returns what the random networks see, float32[B, F * bits + M].
 
         Every feature has equal say: a hashed one is a code of +-1, a number is scaled likewise.
         Two examples that agree in m of F hashed features are then m / F alike.
         """
         bits = self._config.code_bits
         codes = pool(self._layout, features.ids, id_codes(features.ids, bits))
-        flat = tf.reshape(codes, [-1, codes.shape[1] * bits])
-        # One coordinate of the size of the whole code, the others would be empty.
-        numbers = tf.pad(
-            features.numeric[:, :, None] * bits**0.5, [[0, 0], [0, 0], [0, bits - 1]]
-        )
-        width = features.numeric.shape[1] * bits
-        return tf.concat([flat, tf.reshape(numbers, [-1, width])], axis=1)
+        n, n_numbers = tf.shape(features.numeric)[0], features.numeric.shape[1]
+        flat = tf.reshape(codes, [n, codes.shape[1] * bits])
+        # As long as a code; then to a mean square of 1 over all coordinates.
+        x = tf.concat([flat, features.numeric * bits**0.5], axis=1)
+        return x * (x.shape[1] / (bits * (codes.shape[1] + n_numbers))) ** 0.5
 
 
 def id_codes(ids: tf.Tensor, bits: int) -> tf.Tensor:

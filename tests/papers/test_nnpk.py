@@ -9,13 +9,12 @@ import pytest
 import tensorflow as tf
 
 from ctr.api import Features, Rows
-from ctr.encoding import Encoder
 from ctr.errors import ConfigError
 from ctr.learner import Learner
 from ctr.models import Linear, Mlp
 from ctr.module import compose
 from ctr.recipe import Recipe
-from ctr.testing import module_checks, tiny_recipe
+from ctr.testing import Bench, module_checks, tiny_recipe
 from research_modules.nnpk.dense_stream import SCHEMA, learn, stream
 from research_modules.nnpk.digits import Digits
 from research_modules.nnpk.kernels import alignment, effective_rank, kernel_ridge, prior_kernel
@@ -191,7 +190,7 @@ def test_alignment_and_rank_of_known_kernels() -> None:
     assert effective_rank(np.eye(50)) == pytest.approx(49.0)
 
 
-def test_inputs_give_every_feature_equal_say() -> None:
+def test_numbers_alone_go_in_as_they_are() -> None:
     learner = Learner(compose(tiny_recipe(), [Nnpk(n=4, width=2)]), SCHEMA)
     model = learner.model
     numeric = tf.constant([[1.0] + [0.0] * 15, [0.0] * 15 + [-2.0]])
@@ -199,9 +198,23 @@ def test_inputs_give_every_feature_equal_say() -> None:
     rows = Rows(tf.zeros([2, 0, 4]), tf.zeros([2, 0, 1]))
     seen = tf.constant(0, tf.int64)
     x = model.inputs(Features(rows[0], rows[1], numeric, ids, rows, seen)).numpy()
-    np.testing.assert_allclose((x**2).sum(axis=1), [8.0, 32.0])
-    assert x.shape[1] == 16 * 8
-    assert Encoder(SCHEMA, 2).layout.n_features == 0
+    np.testing.assert_allclose(x, numeric)
+
+
+def test_a_hashed_feature_counts_as_much_as_a_number_of_one_deviation() -> None:
+    bench = Bench(Nnpk(n=4, width=2), tiny_recipe(), ())
+    model = bench._first_learner.model
+    layout = bench._first_learner.layout
+    n, m, s = layout.n_features, len(layout.numeric), layout.n_slots
+    ids = tf.constant(np.tile(np.arange(1, s + 1), (2, 1)), tf.int32)
+    numeric = tf.constant(np.array([[1.0] + [0.0] * (m - 1), [0.0] * m]), tf.float32)
+    rows = Rows(tf.zeros([2, n, 4]), tf.zeros([2, n, 1]))
+    x = model.inputs(Features(rows[0], rows[1], numeric, ids, rows, tf.constant(0, tf.int64)))
+    squares = (x.numpy() ** 2).mean(axis=1)
+    one = squares[0] - squares[1]
+    assert one == pytest.approx(1 / (n + m), rel=1e-4)
+    # Plain features are whole codes; the mean code of a bag is shorter.
+    assert squares[1] > one * layout.n_plain
 
 
 def test_with_weights_of_zero_it_is_the_base_and_then_improves_on_it() -> None:

@@ -12,6 +12,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from ctr.calibration import NoCalibration
+from ctr.data.examples import Chunk
 from ctr.errors import ConfigError
 from ctr.learner import Learner
 from ctr.models import Dlrm, Linear, Mlp, WideDcn
@@ -232,3 +233,17 @@ def test_parameters_are_counted(learners: Learners, tiny_schema: Schema) -> None
     counts = learners(tiny("lr"), tiny_schema).n_parameters()
     # Bias, a weight per number, a gain per hashed feature.
     assert counts == {"table": TABLE_ROWS, "dense": 1 + 2 + 3}
+
+
+@pytest.mark.parametrize("model", [Linear(), Mlp(dim=2, hidden=(4,))])
+def test_a_stream_of_numbers_alone(model: Linear | Mlp) -> None:
+    schema = Schema("numbers", (Feature("x", kind="numeric"),), (Label("click"),))
+    learner = Learner(Recipe(model=model, table_rows=2, batch_size=16), schema, n_batches=2)
+    x = np.random.default_rng(0).normal(size=(2, 16, 1)).astype(np.float32)
+    chunk = Chunk(
+        np.zeros((2, 16, 0), np.int32), x, (x > 0).astype(np.float32),
+        np.ones((2, 16), np.float32), {},
+    )  # fmt: skip
+    for _ in range(20):
+        prob = learner.learn(chunk)
+    assert np.corrcoef(prob.ravel(), x.ravel())[0, 1] > 0.5

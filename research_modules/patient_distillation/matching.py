@@ -1,0 +1,268 @@
+"""The pair of models, the distance between them, and the extra updates on views."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import tensorflow as tf
+
+from ctr.api import Batch, Features, Forward, Loss, Model, ModelConfig
+from ctr.encoding import Layout
+from ctr.errors import ModuleError
+from ctr.inputs import features as assemble
+from ctr.losses import LogLoss
+from ctr.models import WithTeacher
+from ctr.optimizers import Optimizers
+from ctr.table import Table
+from ctr.update import Trace, Update, UpdateState
+from research_modules.patient_distillation.views import field_groups, mask, mixup, recombine
+
+#: What the teacher sees of an extra view.
+CONSISTENCY = ("same", "fixed", "independent")
+
+
+def distance(student: tf.Tensor, teacher: tf.Tensor, temperature: float) -> tf.Tensor:
+    """Returns ``t**2 KL(sigma(z_T / t) || sigma(z_S / t))`` summed over tasks, float32[B].
+
+    The factor keeps the gradient's size when t changes: it is ``t (p_S - p_T)``.
+
+    Args:
+        student: float32[B, T], logits.
+        teacher: float32[B, T], logits; a constant.
+        temperature: t.
+    """
+    z, target = student / temperature, tf.stop_gradient(teacher) / temperature
+    p = tf.sigmoid(target)
+    # From logits throughout, so that a saturated teacher stays finite.
+    gap = p * (tf.math.log_sigmoid(target) - tf.math.log_sigmoid(z))
+    gap += (1.0 - p) * (tf.math.log_sigmoid(-target) - tf.math.log_sigmoid(-z))
+    return temperature**2 * tf.reduce_sum(gap, axis=1)
+
+
+@dataclass(frozen=True)
+class MatchedPair:
+    """A student and the teacher whose function it matches.
+
+    Attributes:
+        base: The student.
+        teacher: The teacher.
+    """
+
+    base: ModelConfig
+    teacher: ModelConfig
+
+    @property
+    def dim(self) -> int:
+        """Embedding columns of both."""
+        return self.base.dim + self.teacher.dim
+
+    def build(self, layout: Layout, n_tasks: int, seed: int) -> MatchedModel:
+        """Creates the variables; equal seeds give equal bits."""
+        return MatchedModel(self, layout, n_tasks, seed)
+
+
+class MatchedModel(tf.Module):
+    """The built form of :class:`MatchedPair`."""
+
+    def __init__(self, config: MatchedPair, layout: Layout, n_tasks: int, seed: int) -> None:
+        super().__init__(name="matched_pair")
+        self.pair = WithTeacher(config.base, config.teacher).build(layout, n_tasks, seed)
+        self.dim, self.n_wide, self.wide = self.pair.dim, self.pair.n_wide, self.pair.wide
+        self.layout, self.seed = layout, seed
+
+    def __call__(self, features: Features, training: bool) -> Forward:
+        """Returns the student's logits; ``aux`` holds those of both, before calibration."""
+        forward = self.pair(features, training)
+        return forward._replace(aux={**forward.aux, "student": forward.logits})
+
+
+@dataclass(frozen=True)
+class MatchingLoss:
+    """The teacher's loss on labels, and the student's distance to it on the same impression.
+
+    Attributes:
+        strength: Weight of the distance.
+        labels: Weight of labels in the student's loss; 0 is function matching.
+        temperature: Of the distance.
+        start: Examples of the stream before the student begins.
+        base: The loss on labels.
+    """
+
+    strength: float
+    labels: float
+    temperature: float
+    start: int
+    base: Loss = field(default_factory=LogLoss)
+
+    def __call__(self, forward: Forward, batch: Batch) -> tf.Tensor:
+        """Returns float32[B].
+
+        Raises:
+            ModuleError: another module has taken the teacher away.
+        """
+        if "student" not in forward.aux:
+            raise ModuleError(_LATER)
+        teacher = forward.aux["teacher"]
+        own = self.strength * distance(forward.aux["student"], teacher, self.temperature)
+        if self.labels:
+            own += self.labels * self.base(forward, batch)
+        begun = tf.cast(batch.seen >= self.start, tf.float32)
+        return self.base(forward._replace(logits=teacher), batch) + begun * own
+
+
+_LATER = (
+    "patient_distillation: another module has wrapped the model since. Put patient_distillation "
+    "after the modules that change the model."
+)
+
+
+@dataclass(frozen=True)
+class PatientUpdate:
+    """An update rule, and after each batch further updates of the student on views of rows seen.
+
+    Attributes:
+        base: The update rule; the student's extra steps follow it with slots of their own.
+        reps: Extra updates per batch.
+        view: What is done to the rows, see ``views``.
+        consistency: What the teacher sees: the ``same`` view, the row as it was (``fixed``), or
+            an ``independent`` view of it.
+        hidden: Share of fields that a mask hides.
+        buffer: Newest rows that views are made of; at least a batch is kept.
+        groups: Fields that stay together when rows are recombined.
+        strength: Weight of the distance.
+        temperature: Of the distance.
+        start: Examples of the stream before the student begins.
+    """
+
+    base: Update
+    reps: int
+    view: str
+    consistency: str
+    hidden: float
+    buffer: int
+    groups: tuple[tuple[str, ...], ...]
+    strength: float
+    temperature: float
+    start: int
+
+    def build(self, model: Model, table: Table, optimizers: Optimizers) -> PatientState:
+        """Creates the optimizer slots and the buffer.
+
+        Raises:
+            ModuleError: the model is no longer the pair, or no field can be recombined.
+        """
+        if not isinstance(model, MatchedModel):
+            raise ModuleError(_LATER)
+        base = self.base.build(model, table, optimizers)
+        # Slots of their own: the teacher must not move by momentum when only the student learns.
+        extra = self.base.build(model.pair.student, table, optimizers)
+        return PatientState(self, model, table, base, extra)
+
+
+class PatientState(tf.Module):
+    """The built form of :class:`PatientUpdate`."""
+
+    def __init__(
+        self,
+        config: PatientUpdate,
+        model: MatchedModel,
+        table: Table,
+        base: UpdateState,
+        extra: UpdateState,
+    ) -> None:
+        super().__init__(name="patient_update")
+        self._config, self._model, self._table = config, model, table
+        self.base, self.extra = base, extra
+        layout = model.layout
+        recombined = config.view == "recombine"
+        self._groups = field_groups(layout, config.groups) if recombined else []
+        # The last row takes what is not kept, and stays 0.
+        size = config.buffer + 1
+        self.ids = tf.Variable(
+            tf.zeros([size, layout.n_slots], tf.int32), trainable=False, name="ids"
+        )
+        self.numeric = tf.Variable(
+            tf.zeros([size, len(layout.numeric)]), trainable=False, name="numeric"
+        )
+        self.seen = tf.Variable(tf.zeros([], tf.int64), trainable=False, name="seen")
+
+    def __call__(self, trace: Trace) -> None:
+        """Applies the update, then the student's extra ones."""
+        self.base(trace)
+        kept = trace.batch.weights > 0.0
+        self._remember(trace, kept)
+        # Rows are predicted and scored before they can be in a view.
+        begun = tf.reduce_any(kept) & (trace.features.seen >= self._config.start)
+        n = tf.where(begun, self._config.reps, 0)
+
+        def step(rep: tf.Tensor) -> Sequence[tf.Tensor]:
+            self._step(trace, rep)
+            return [rep + 1]
+
+        tf.while_loop(lambda rep: rep < n, step, [tf.zeros([], tf.int32)])
+
+    def _remember(self, trace: Trace, kept: tf.Tensor) -> None:
+        size = self._config.buffer
+        order = tf.cast(tf.cumsum(tf.cast(kept, tf.int32)), tf.int64)
+        rows = tf.where(kept, (self.seen + order - 1) % size, size)
+        for store, values in (
+            (self.ids, trace.features.ids), (self.numeric, trace.features.numeric),
+        ):  # fmt: skip
+            clean = tf.where(kept[:, None], values, tf.zeros([], values.dtype))
+            store.scatter_update(tf.IndexedSlices(clean, rows))
+        self.seen.assign_add(order[-1])
+
+    def _step(self, trace: Trace, rep: tf.Tensor) -> None:
+        config, seen = self._config, trace.features.seen
+        n = trace.losses.shape[0]
+        # Keyed by the place in the stream, so that a resumed run draws the same views.
+        place = tf.cast(seen, tf.int32) * (2 * config.reps) + 2 * rep
+        count = tf.cast(tf.minimum(self.seen, config.buffer), tf.float32)
+        drawn = tf.random.stateless_uniform([n], [self._model.seed + 1, place])
+        # Rounding may reach the bound itself.
+        rows = tf.minimum(tf.cast(drawn * count, tf.int32), tf.cast(count, tf.int32) - 1)
+        ids, numeric = tf.gather(self.ids, rows), tf.gather(self.numeric, rows)
+        with tf.GradientTape() as tape:
+            inputs = self._look_up(ids, numeric, place, seen, tape)
+            student, own_teacher = self._model.pair.shares(inputs)
+            logits = self._model.pair.student(student, True).logits
+            if config.consistency != "same":
+                other = self._look_up(
+                    ids, numeric, None if config.consistency == "fixed" else place + 1, seen
+                )
+                _, own_teacher = self._model.pair.shares(other)
+            teacher = self._model.pair.teacher(own_teacher, False).logits
+            losses = config.strength * distance(logits, teacher, config.temperature)
+        batch = trace.batch._replace(ids=inputs.ids, weights=tf.ones([n]))
+        self.extra(Trace(tape, batch, inputs, Forward(logits, {"teacher": teacher}), losses))
+
+    def _look_up(
+        self,
+        ids: tf.Tensor,
+        numeric: tf.Tensor,
+        place: Any,
+        seen: tf.Tensor,
+        tape: tf.GradientTape | None = None,
+    ) -> Features:
+        """Returns a view of rows; as they are where ``place``, which draws it, is None."""
+        config, n = self._config, ids.shape[0]
+        view = "none" if place is None else config.view
+        key = [self._model.seed + 2, place]
+        if view == "recombine":
+            shifts = tf.random.stateless_uniform(
+                [len(self._groups)], key, 0, n, dtype=tf.int32
+            )
+            ids, numeric = recombine(ids, numeric, self._groups, shifts)
+        rows = self._table.lookup(ids)
+        if tape is not None:
+            tape.watch(rows)
+        inputs = assemble(self._model.layout, ids, rows, numeric, seen)
+        if view == "mask":
+            fields = inputs.vectors.shape[1] + numeric.shape[1]
+            keep = tf.random.stateless_uniform([n, fields], key) >= config.hidden
+            return mask(inputs, tf.cast(keep, tf.float32))
+        if view == "mixup":
+            return mixup(inputs, tf.random.stateless_uniform([], key))
+        return inputs
