@@ -7,6 +7,7 @@ small student learns from a few unlabelled images, by which target.
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -92,7 +93,7 @@ def network(widths: Sequence[int], seed: int) -> list[Layer]:
             tf.Variable(rng.normal(0, (2 / m) ** 0.5, (m, n)).astype(np.float32)),
             tf.Variable(np.zeros(n, np.float32)),
         )
-        for m, n in zip(widths[:-1], widths[1:], strict=True)
+        for m, n in itertools.pairwise(widths)
     ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import tensorflow as tf
 
@@ -136,7 +136,7 @@ class BregmanDistillation:
         Raises:
             ModuleError: the model has no hidden layer of its own.
         """
-        student = recipe.model
+        student: Any = recipe.model
         if not isinstance(student, Deep) or not student.hidden:
             raise ModuleError(
                 "module 'bregman_distillation' puts coefficients on the last hidden layer of "

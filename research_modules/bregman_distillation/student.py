@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from ctr.api import Features, Forward, Model
+from ctr.api import Features, Forward, Model, ModelConfig
 from ctr.encoding import Layout
 from ctr.models import WithTeacher
 from ctr.models.activations import LEAK, activation
@@ -36,7 +36,7 @@ class BregmanPair:
         k: Coefficients.
     """
 
-    student: Deep
+    student: ModelConfig
     teacher: Deep
     k: int
 
@@ -126,7 +126,8 @@ class BregmanModel(tf.Module):
 
     def __init__(self, config: BregmanPair, layout: Layout, n_tasks: int, seed: int) -> None:
         super().__init__(name="bregman_pair")
-        self.pair = WithTeacher(config.student, config.teacher).build(layout, n_tasks, seed)
+        teacher: Any = config.teacher
+        self.pair = WithTeacher(config.student, teacher).build(layout, n_tasks, seed)
         self.dim, self.n_wide, self.wide = self.pair.dim, self.pair.n_wide, self.pair.wide
         self.coefficients = tf_keras.layers.Dense(
             config.k, kernel_initializer=tf_keras.initializers.GlorotNormal(seed * 1000 + 950)
@@ -146,7 +147,8 @@ class BregmanModel(tf.Module):
         # The teacher learns from labels only, and must not come to meet the student.
         x = tf.stop_gradient(teacher.aux["hidden"])
         c = self.coefficients(hidden)
-        logits = self.pair.student.wide(own) + self.fixed.logits(c)
+        student: Any = self.pair.student
+        logits = student.wide(own) + self.fixed.logits(c)
         aux = {
             "teacher": teacher.logits,
             "teacher_hidden": x,

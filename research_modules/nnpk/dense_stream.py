@@ -102,7 +102,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=200_000)
     parser.add_argument("--n", type=int, nargs="+", default=[32, 128, 512])
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--gains", type=float, nargs="+", default=[0.3, 1.0, 3.0, 10.0])
+    parser.add_argument("--gains", type=float, nargs="+", default=[0.3, 1.0, 3.0])
     parser.add_argument("--tuning-rows", type=int, default=40_000)
     args = parser.parse_args()
     base = Recipe(model=Linear(), batch_size=256, table_rows=2)
@@ -113,6 +113,7 @@ def main() -> None:
         arms = {g: compose(base, [Nnpk(n=n, gain=g)]) for g in args.gains}
         gain = min(arms, key=lambda g: learn(arms[g], early)[0].mean())
         recipes[f"linear + {n} prior features (gain {gain:g})"] = arms[gain]
+    recipes["linear + 128, norm prior (gain 1)"] = compose(base, [Nnpk(norm="prior")])
     recipes["tower + 128 as inputs"] = compose(tower, [Nnpk(into="inputs")])
     streams = [stream(args.rows, seed) for seed in range(args.seeds)]
     print(f"log loss of the truth {np.mean([s.entropy for s in streams]):.4f}")

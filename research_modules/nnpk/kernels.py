@@ -36,7 +36,7 @@ def prior_kernel(prior: Prior, x: Matrix, y: Matrix) -> Matrix:
 
 
 def _expected_product(activation: str, q: Matrix, qx: Matrix, qy: Matrix) -> Matrix:
-    """Returns ``E[act(u) act(v)]`` for normal u, v of variances ``qx``, ``qy``, covariance ``q``."""
+    """Returns ``E[act(u) act(v)]``, u and v normal with variances qx and qy, covariance q."""
     if activation == "linear":
         return q
     if activation == "erf":

@@ -53,9 +53,7 @@ class WithPriorFeatures:
 class PriorModel(tf.Module):
     """The built form of :class:`WithPriorFeatures`."""
 
-    def __init__(
-        self, config: WithPriorFeatures, layout: Layout, n_tasks: int, seed: int
-    ) -> None:
+    def __init__(self, config: WithPriorFeatures, layout: Layout, n_tasks: int, seed: int) -> None:
         super().__init__(name="with_prior_features")
         self._config, self._layout = config, layout
         prior = config.prior
@@ -130,7 +128,7 @@ class Nnpk:
     features" (arXiv:2202.06438), section 2, K(x, x') = E[f(x; theta) f(x'; theta)] and its finite
     sample.
     Deviations: the paper knows no hashed features; erf stands in for tanh, because its kernel has
-    a closed form; features are divided by their standard deviation under the prior.
+    a closed form; features are whitened against synthetic inputs unless ``norm`` says otherwise.
     Reduces to: the base where the weights of the features are 0, as they are at first with
     ``into = "head"``; at ``activation = "linear"``, to a projection of the inputs.
 
@@ -140,7 +138,7 @@ class Nnpk:
         width: Units of each.
         activation: ``relu``, ``erf`` or ``linear``.
         bias_std: Standard deviation of hidden biases.
-        norm: ``none``, ``prior`` or ``cosine``, see :class:`Prior`.
+        norm: ``none``, ``prior``, ``cosine`` or ``white``, see :class:`Prior`.
         into: ``head`` (added to the logits) or ``inputs`` (of the model).
         code_bits: Numbers that stand for one hashed feature.
         gain: Factor of the features, in the head a factor of the rate.
@@ -148,11 +146,11 @@ class Nnpk:
     """
 
     n: int = 128
-    depth: int = 2
+    depth: int = 1
     width: int = 16
     activation: str = "relu"
     bias_std: float = 0.5
-    norm: str = "prior"
+    norm: str = "white"
     into: str = "head"
     code_bits: int = 8
     gain: float = 1.0
@@ -181,7 +179,5 @@ class Nnpk:
 
     def apply(self, recipe: Recipe) -> Recipe:
         """Returns the recipe with random features beside its model."""
-        model = WithPriorFeatures(
-            recipe.model, self._prior(), self.into, self.code_bits, self.gain
-        )
+        model = WithPriorFeatures(recipe.model, self._prior(), self.into, self.code_bits, self.gain)
         return replace(recipe, model=model)

@@ -13,7 +13,10 @@ from ctr.errors import ConfigError, nearest
 
 #: Weight variance times fan-in: He's for ReLU. erf needs a gain of 2 to leave its linear regime.
 VARIANCE = {"relu": 2.0, "erf": 4.0, "linear": 1.0}
-NORMS = ("none", "prior", "cosine")
+NORMS = ("none", "prior", "cosine", "white")
+#: Synthetic inputs per feature that whitening goes by, and the least share of the largest variance
+#: that counts as one.
+_REFERENCE, _LEAST = 16, 1e-4
 #: Networks whose hidden layers are in memory at a time.
 _NETS_AT_ONCE = 64
 
@@ -53,7 +56,10 @@ class Prior:
             the features there were.
         norm: ``none``; ``prior`` divides by the standard deviation of the output under the prior
             (closed form, per example); ``cosine`` gives every example a feature vector of length
-            1. None of them uses statistics of the data.
+            1; ``white`` makes the features uncorrelated, of mean 0 and variance 1 / n, for inputs
+            that are standard normal. None uses statistics of the data. Most of the prior's
+            variance is what all inputs share, which ``white`` takes out: what a first-order
+            learner then sees is no longer the kernel, but learns several times faster.
     """
 
     n: int = 128
@@ -77,7 +83,9 @@ class Prior:
                 f"{nearest(self.activation, VARIANCE)}"
             )
         if self.norm not in NORMS:
-            raise ConfigError(f"no norm {self.norm!r} of prior features: {nearest(self.norm, NORMS)}")
+            raise ConfigError(
+                f"no norm {self.norm!r} of prior features: {nearest(self.norm, NORMS)}"
+            )
 
     def draw(self, n_inputs: int, start: int, stop: int) -> Weights:
         """Draws the networks ``start .. stop - 1`` for inputs of ``n_inputs`` numbers."""
@@ -109,7 +117,7 @@ class PriorFeatures(tf.Module):
     """``f(x; theta_1..n) / sqrt(n)``: their inner products estimate the prior kernel.
 
     The weights are constants that follow from the prior, no variables: nothing trains them, and
-    no checkpoint stores them.
+    no checkpoint stores them (only the n x n matrix of ``white``, which is not trained either).
 
     Paper: Amid, Anil, Kotlowski, Warmuth 2022, "Learning from randomly initialized neural network
     features" (arXiv:2202.06438).
@@ -126,11 +134,31 @@ class PriorFeatures(tf.Module):
             Weights(*_constants(prior.draw(n_inputs, at, min(at + _NETS_AT_ONCE, prior.n))))
             for at in range(0, prior.n, _NETS_AT_ONCE)
         ]
+        if prior.norm == "white":
+            mean, root = self._whitening()
+            # Variables, for another machine's eigenvalues end in other bits.
+            self.mean = tf.Variable(mean, trainable=False, name="mean")
+            self.root = tf.Variable(root, trainable=False, name="root")
+
+    def _whitening(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        prior = self.prior
+        rng = np.random.Generator(np.random.Philox(key=[prior.seed, 1 << 63]))
+        x = rng.standard_normal((max(_REFERENCE * prior.n, 256), self.n_inputs), np.float32)
+        outputs = self._all(tf.constant(x)).numpy().astype(np.float64)
+        mean = outputs.mean(axis=0)
+        values, vectors = np.linalg.eigh(np.cov(outputs - mean, rowvar=False).reshape(prior.n, -1))
+        # The symmetric root: the one that does not depend on how eigenvectors are chosen.
+        root = (vectors / np.sqrt(np.maximum(values, _LEAST * values[-1]))) @ vectors.T
+        return mean.astype(np.float32), root.astype(np.float32)
+
+    def _all(self, x: tf.Tensor) -> tf.Tensor:
+        return tf.concat([self._run(block, x) for block in self._blocks], axis=1)
 
     def __call__(self, x: tf.Tensor) -> tf.Tensor:
         """Returns float32[B, n] for ``x`` float32[B, d], whose coordinates should be about 1."""
-        outputs = tf.concat([self._run(block, x) for block in self._blocks], axis=1)
-        prior = self.prior
+        outputs, prior = self._all(x), self.prior
+        if prior.norm == "white":
+            return tf.matmul(outputs - self.mean, self.root) * prior.n**-0.5
         if prior.norm == "cosine":
             return tf.math.l2_normalize(outputs, axis=1)
         outputs *= prior.n**-0.5

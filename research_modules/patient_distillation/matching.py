@@ -251,9 +251,7 @@ class PatientState(tf.Module):
         view = "none" if place is None else config.view
         key = [self._model.seed + 2, place]
         if view == "recombine":
-            shifts = tf.random.stateless_uniform(
-                [len(self._groups)], key, 0, n, dtype=tf.int32
-            )
+            shifts = tf.random.stateless_uniform([len(self._groups)], key, 0, n, dtype=tf.int32)
             ids, numeric = recombine(ids, numeric, self._groups, shifts)
         rows = self._table.lookup(ids)
         if tape is not None:

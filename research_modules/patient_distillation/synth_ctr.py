@@ -39,6 +39,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "mask, teacher sees all, R=4": {"reps": 3, "view": "mask", "consistency": "fixed"},
     "mask, independent, R=4": {"reps": 3, "view": "mask", "consistency": "independent"},
     "mask, shared, R=4": {"reps": 3, "view": "mask"},
+    "mask, shared, R=16": {"reps": 15, "view": "mask"},
     "mixup, R=4": {"reps": 3, "view": "mixup"},
     "recombination, R=4": {"reps": 3},
     "recombination, R=16": {"reps": 15},
@@ -116,7 +117,13 @@ def predictions(learner: Learner, ids: NDArray[np.int32]) -> tuple[NDArray, NDAr
         learner.examples.read_value(),
     )  # fmt: skip
     forward = learner.model(inputs, training=False)
-    return (tf.sigmoid(z).numpy()[:, 0] for z in (forward.logits, forward.aux["teacher"]))  # type: ignore[return-value]
+    student, teacher = forward.logits, forward.aux["teacher"]
+    return tf.sigmoid(student).numpy()[:, 0], tf.sigmoid(teacher).numpy()[:, 0]
+
+
+def _taught(learner: Any) -> list[tf.Module]:
+    """Returns the parts in which a teacher's learning is stored, optimizer slots included."""
+    return [learner.model, learner.table, learner.update.base]
 
 
 class Study:
@@ -141,29 +148,42 @@ class Study:
         )  # fmt: skip
         before = self._learner({"start_examples": 1 << 60}, 0.1)
         learn(before, self.early)
-        self._taught = before
+        self._before = before
 
     def _learner(self, settings: dict[str, Any], rate: float) -> Learner:
         module = PatientDistillation(
             teacher="mlp", set=("dim=8", "hidden=[64, 32]"), buffer=BATCH, **settings
         )
-        optimizer = Optimizers(
-            embedding=AdaGrad(rate), tower=KerasOptimizer(rate=0.2 * rate)
+        optimizer = Optimizers(embedding=AdaGrad(rate), tower=KerasOptimizer(rate=0.2 * rate))
+        return Learner(
+            compose(replace(self.base, optimizer=optimizer), [module]), SCHEMA, self.seed
         )
-        return Learner(compose(replace(self.base, optimizer=optimizer), [module]), SCHEMA, self.seed)
 
-    def run(self, settings: dict[str, Any], rate: float = 0.1) -> dict[str, float]:
-        """Returns what a student reaches that learns by these settings."""
+    def student(
+        self, settings: dict[str, Any], rate: float = 0.1, reuse: Learner | None = None
+    ) -> tuple[NDArray[np.float64], Learner]:
+        """Learns the late stretch from where the teacher stands.
+
+        Args:
+            settings: Of the module.
+            rate: Rate of embeddings; the tower's is a fifth.
+            reuse: A learner of another seed by the same settings; begins anew, compiled already.
+
+        Returns:
+            Progressive predictions, and the learner at the end.
+        """
         learner = self._learner(settings, rate)
-        for part in ("model", "table", "standardizer"):
-            ours, theirs = getattr(learner, part), getattr(self._taught, part)
+        if reuse is not None:
+            for ours, fresh in zip(reuse.variables, learner.variables, strict=True):
+                ours.assign(fresh)
+            learner = reuse
+        for ours, theirs in zip(_taught(learner), _taught(self._before), strict=True):
             for variable, taught in zip(ours.variables, theirs.variables, strict=True):
                 variable.assign(taught)
-        for variable, taught in zip(
-            learner.update.base.variables, self._taught.update.base.variables, strict=True
-        ):
-            variable.assign(taught)
-        progressive = learn(learner, self.late)
+        return learn(learner, self.late), learner
+
+    def scores(self, progressive: NDArray[np.float64], learner: Learner) -> dict[str, float]:
+        """Returns how far a student is from the truth and from its teacher."""
         student, teacher = predictions(learner, self.held_out.ids)
         return {
             "excess": self.held_out.excess(student),
@@ -186,7 +206,12 @@ def main() -> None:
         Study(seed, args.teacher_batches, args.student_batches) for seed in range(args.seeds)
     ]
     for name, settings in ARMS.items():
-        by_rate = {r: [study.run(settings, r) for study in studies] for r in args.rates}
+        by_rate: dict[float, list[dict[str, float]]] = {}
+        for rate in args.rates:
+            learner = None
+            for study in studies:
+                progressive, learner = study.student(settings, rate, learner)
+                by_rate.setdefault(rate, []).append(study.scores(progressive, learner))
         best = min(by_rate, key=lambda r: np.mean([x["excess"] for x in by_rate[r]]))
         runs = by_rate[best]
         found = {key: [run[key] for run in runs] for key in runs[0]}

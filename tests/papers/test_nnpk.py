@@ -31,11 +31,6 @@ def test_contract(check) -> None:
     check()
 
 
-@pytest.mark.parametrize("check", module_checks(Nnpk(n=8, width=4, into="inputs"))[:4], ids=str)
-def test_contract_as_inputs(check) -> None:
-    check()
-
-
 def sampled(prior: Prior, x: np.ndarray) -> np.ndarray:
     phi = PriorFeatures(prior, x.shape[1])(x.astype(np.float32)).numpy().astype(float)
     return phi @ phi.T
@@ -172,6 +167,17 @@ def test_norms(activation: str) -> None:
     np.testing.assert_allclose(np.linalg.norm(cosine, axis=1), 1.0, rtol=1e-5)
 
 
+def test_white_features_are_uncorrelated_on_inputs_not_seen() -> None:
+    prior = replace(PLAIN, n=32, norm="white", bias_std=0.5)
+    x = np.random.default_rng(7).normal(size=(4000, 6)).astype(np.float32)
+    features = PriorFeatures(prior, 6)
+    phi = features(x).numpy() * 32**0.5
+    assert np.abs(phi.mean(axis=0)).max() < 0.15
+    covariance = np.cov(phi.T)
+    assert np.abs(covariance - np.eye(32)).max() < 0.35
+    assert not features.trainable_variables
+
+
 def test_kernel_ridge_is_ridge_on_the_features() -> None:
     x = np.random.default_rng(4).normal(size=(30, 4))
     y = np.sin(x[:, :1])
@@ -220,7 +226,7 @@ def test_a_hashed_feature_counts_as_much_as_a_number_of_one_deviation() -> None:
 def test_with_weights_of_zero_it_is_the_base_and_then_improves_on_it() -> None:
     data = stream(30_000, 0)
     plain, _ = learn(TINY, data)
-    more, learner = learn(compose(TINY, [Nnpk(n=64, width=8, gain=0.3)]), data)
+    more, learner = learn(compose(TINY, [Nnpk(n=64, width=8)]), data)
     np.testing.assert_array_equal(plain[:64], more[:64])
     late = slice(15_000, None)
     assert more[late].mean() < 0.99 * plain[late].mean()
