@@ -69,13 +69,13 @@ class FixedLayer(tf.Module):
             return tf.Variable(tf.zeros(shape), trainable=False, name=name)
 
         self.components, self.mean = frozen("components", d, k), frozen("mean", d)
-        self.kernel, self.bias = frozen("kernel", d, n_tasks), frozen("bias", n_tasks)
+        self.kernel = frozen("kernel", d, n_tasks)
         self.unit = tf.Variable(1.0, trainable=False, name="unit")
         self.version = tf.Variable(tf.zeros([], tf.int64), trainable=False, name="version")
 
     def logits(self, coefficients: tf.Tensor) -> tf.Tensor:
         """Returns float32[B, T] for coefficients float32[B, k]."""
-        return tf.matmul(self._f(self._pre(coefficients)), self.kernel) + self.bias
+        return tf.matmul(self._f(self._pre(coefficients)), self.kernel)
 
     def divergence(self, coefficients: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
         """Returns the Bregman divergence to the teacher's outputs, float32[B].
@@ -94,12 +94,11 @@ class FixedLayer(tf.Module):
     def _pre(self, coefficients: tf.Tensor) -> tf.Tensor:
         return tf.matmul(coefficients, self.components, transpose_b=True) + self.mean
 
-    def assign(self, fitted: BregmanPca, kernel: tf.Tensor, bias: tf.Tensor) -> None:
+    def assign(self, fitted: BregmanPca, kernel: tf.Tensor) -> None:
         """Takes over a fit and the head that goes with it, as one new version."""
         self.components.assign(fitted.components.astype(np.float32))
         self.mean.assign(fitted.mean.astype(np.float32))
         self.kernel.assign(kernel)
-        self.bias.assign(bias)
         self.unit.assign(max(fitted.without, 1e-6))
         self.version.assign_add(1)
 
@@ -220,6 +219,6 @@ class RefittingState(tf.Module):
             layer = model.coefficients
             layer.kernel.assign(layer.kernel.numpy() @ turn.T.astype(np.float32))
             layer.bias.assign((turn @ layer.bias.numpy() + shift).astype(np.float32))
-        head = model.pair.teacher.head
-        fixed.assign(new, head.kernel, head.bias)
+        # The bias is in the wide part, and the student has its own.
+        fixed.assign(new, model.pair.teacher.head.kernel)
         self.fitted.assign(seen)

@@ -46,7 +46,7 @@ class WithPriorFeatures:
         return self.base.dim
 
     def build(self, layout: Layout, n_tasks: int, seed: int) -> PriorModel:
-        """Creates the variables; the run's seed does not touch the random networks."""
+        """Creates the variables; the run's seed draws other networks as well."""
         return PriorModel(self, layout, n_tasks, seed)
 
 
@@ -56,7 +56,7 @@ class PriorModel(tf.Module):
     def __init__(self, config: WithPriorFeatures, layout: Layout, n_tasks: int, seed: int) -> None:
         super().__init__(name="with_prior_features")
         self._config, self._layout = config, layout
-        prior = config.prior
+        prior = replace(config.prior, seed=config.prior.seed + seed)
         bits = config.code_bits
         self.features = PriorFeatures(prior, layout.n_features * bits + len(layout.numeric))
         if config.into == "inputs":
@@ -142,7 +142,7 @@ class Nnpk:
         into: ``head`` (added to the logits) or ``inputs`` (of the model).
         code_bits: Numbers that stand for one hashed feature.
         gain: Factor of the features, in the head a factor of the rate.
-        seed: Decides the networks, whatever the seed of the run.
+        seed: Added to the seed of the run, which decides the networks.
     """
 
     n: int = 128

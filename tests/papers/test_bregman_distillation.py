@@ -139,7 +139,7 @@ def fixed_layer(name: str) -> tuple[FixedLayer, np.ndarray]:
     x = outputs(name)
     layer = FixedLayer(name, x.shape[1], 2, 1)
     kernel = np.random.default_rng(5).normal(size=(x.shape[1], 1)).astype(np.float32)
-    layer.assign(fit(x, 2, TRANSFERS[name]), tf.constant(kernel), tf.constant([0.5]))
+    layer.assign(fit(x, 2, TRANSFERS[name]), tf.constant(kernel))
     return layer, x
 
 
@@ -150,7 +150,7 @@ def test_the_fixed_layer_is_a_dense_layer_and_trains_nothing(name: str) -> None:
     dense = tf_keras.layers.Dense(x.shape[1], layer._f, trainable=False)
     dense.build((None, 2))
     dense.set_weights([layer.components.numpy().T, layer.mean.numpy()])
-    by_hand = dense(c).numpy() @ layer.kernel.numpy() + 0.5
+    by_hand = dense(c).numpy() @ layer.kernel.numpy()
     np.testing.assert_allclose(layer.logits(tf.constant(c)), by_hand, atol=1e-6)
     assert not layer.trainable_variables
     assert not dense.trainable_variables
