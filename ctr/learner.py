@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from ctr.admission import Admission, wants_admission
-from ctr.api import Batch, Features, Forward, HostWork
+from ctr.api import Batch, Features, Forward, HostWork, Reporting, Rows
 from ctr.data.examples import Chunk
 from ctr.data.side import check_side, side_dtype
 from ctr.encoding import Encoder
@@ -169,6 +170,14 @@ class Learner(tf.Module):
         ids, _, forward, _ = self._forward(ids, numeric, training=False)
         return self.calibrator(forward.logits, ids)
 
+    def reports(self) -> dict[str, Mapping[str, object]]:
+        """Returns what the probes and those states that keep a record have to say, by place."""
+        found = {
+            f"{i}.{type(probe).__name__}": probe.report() for i, probe in enumerate(self._probes)
+        }
+        states = [m for m in self.submodules if isinstance(m, Reporting) and m not in self._probes]
+        return found | {f"state {i}.{type(m).__name__}": m.report() for i, m in enumerate(states)}
+
     def n_parameters(self) -> dict[str, int]:
         """Number of learned values in the table and in dense variables, and rows in use."""
         usage = self.admission.usage() if self.admission is not None else {}
@@ -209,6 +218,11 @@ class Learner(tf.Module):
         inputs = features(self.layout, ids, rows, scaled, self.examples.read_value())
         return ids, numeric, self.model(inputs, training), inputs
 
+    def _again(self, inputs: Features, rows: Rows) -> Forward:
+        inputs = features(self.layout, inputs.ids, rows, inputs.numeric, inputs.seen)
+        forward = self.model(inputs, True)
+        return forward._replace(logits=self.calibrator(forward.logits, inputs.ids))
+
     def _learn_batch(self, batch: Batch) -> tf.Tensor:
         with tf.GradientTape() as tape:
             ids, numeric, forward, inputs = self._forward(
@@ -225,7 +239,8 @@ class Learner(tf.Module):
             probe.observe(forward, trained)
         # The prediction must be read before any assignment below, which automatic control
         # dependencies guarantee: they keep reads and writes of a variable in program order.
-        self.update(Trace(tape, trained, inputs, calibrated, losses))
+        again = functools.partial(self._again, inputs)
+        self.update(Trace(tape, trained, inputs, calibrated, losses, again))
         self.calibrator.learn(forward.logits, trained)
         for state in self.loss_states:
             state.learn(calibrated, trained)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -22,6 +22,8 @@ class Trace(NamedTuple):
         features: What the model saw.
         forward: What it returned.
         losses: float32[B], weighted per-example loss.
+        again: Repeats the forward pass, calibration included, from other table rows and from the
+            dense variables as they then are; for updates that look ahead.
     """
 
     tape: tf.GradientTape
@@ -29,6 +31,7 @@ class Trace(NamedTuple):
     features: Features
     forward: Forward
     losses: tf.Tensor
+    again: Callable[[Rows], Forward]
 
 
 class Update(Protocol):

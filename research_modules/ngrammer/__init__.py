@@ -1,0 +1,1 @@
+"""N-Grammer: pairs of learned token codes as features of token sequences."""
