@@ -1,7 +1,7 @@
 """Two planted groups of labels: ``python -m research_modules.task_grouping.planted``.
 
-Labels 0, 2, 4 follow one hidden score of each id, labels 1, 3, 5 another one. The shared model is so
-narrow that it has room for one of them, which is what grouping is about; the last lines of the
+Labels 0, 2, 4 follow one hidden score of each id, labels 1, 3, 5 another one. The shared model is
+so narrow that it has room for one of them, which is what grouping is about; the last lines of the
 table say how much of the gain is nothing but room.
 """
 

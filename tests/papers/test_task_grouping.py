@@ -131,7 +131,7 @@ def together() -> Learner:
 
 
 def test_measuring_changes_no_bit_and_is_recorded(together: Learner) -> None:
-    module = TaskAffinity(tasks=3, every=2, first=0, examples=10_000)
+    module = TaskAffinity(tasks=3, every=2, rate=30.0, first=0, examples=10_000)
     measured = Learner(compose(TINY, [module]), SCHEMA, 2, LABELS, n_batches=6)
     stream = chunk(measured)
     stream.labels[2, :, 1] = -1.0  # nothing is known of this label in the second measurement
@@ -239,8 +239,8 @@ def test_bad_settings_are_refused_with_a_sentence() -> None:
         best_cover(np.zeros((2, 3)), 1)
     with pytest.raises(ModuleError, match="groups are given for 2 labels, but 3"):
         Learner(compose(TINY, [TaskGrouping([[0], [1]])]), SCHEMA, labels=LABELS)
+    learner = Learner(compose(TINY, [TaskAffinity(tasks=2)]), SCHEMA, 0, LABELS, n_batches=1)
     with pytest.raises(ModuleError, match="tasks = 2, but 3 labels"):
-        learner = Learner(compose(TINY, [TaskAffinity(tasks=2)]), SCHEMA, 0, LABELS, n_batches=1)
         learner.learn(chunk(learner))
 
 
