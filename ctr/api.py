@@ -11,7 +11,7 @@ that never cut a query.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import tensorflow as tf
@@ -19,6 +19,9 @@ from numpy.typing import NDArray
 
 from ctr.data.examples import Block
 from ctr.encoding import Layout
+
+if TYPE_CHECKING:
+    from ctr.table import Table
 
 
 class Batch(NamedTuple):
@@ -162,6 +165,40 @@ class FeatureTransform(Protocol):
 
     def __call__(self, ids: tf.Tensor, numeric: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns the extended ``ids`` int32[B, S'] and ``numeric`` float32[B, M']."""
+        ...
+
+
+@runtime_checkable
+class StatefulTransform(Protocol):
+    """The frozen description of a feature transform that learns something of its own."""
+
+    def extend(self, layout: Layout) -> Layout:
+        """Returns the layout after the transform."""
+        ...
+
+    def build(self, layout: Layout, n_rows: int, dim: int, seed: int) -> TransformState:
+        """Creates its variables.
+
+        Args:
+            layout: The layout before the transform.
+            n_rows: Rows of the fused table.
+            dim: Embedding columns of a row.
+            seed: Decides initial values.
+        """
+        ...
+
+
+class TransformState(Protocol):
+    """A built feature transform (a ``tf.Module``), exported with the model."""
+
+    def __call__(
+        self, ids: tf.Tensor, numeric: tf.Tensor, table: Table
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the extended ``ids`` int32[B, S'] and ``numeric`` float32[B, M']."""
+        ...
+
+    def learn(self, batch: Batch, table: Table) -> None:
+        """Changes its own variables, after the batch (as transformed) was learned."""
         ...
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from ctr.admission import Admission, wants_admission
-from ctr.api import Batch, Features, Forward, HostWork, Reporting, Rows
+from ctr.api import Batch, Features, Forward, HostWork, Reporting, Rows, StatefulTransform
 from ctr.data.examples import Chunk
 from ctr.data.side import check_side, side_dtype
 from ctr.encoding import Encoder
@@ -63,8 +63,9 @@ class Learner(tf.Module):
         self.labels = tuple(labels) or (known[0],)
         self.encoder = Encoder(schema, recipe.table_rows)
         layout = self.encoder.layout
-        self._transforms = list(recipe.features)
-        for transform in self._transforms:
+        before = []
+        for transform in recipe.features:
+            before.append(layout)
             layout = transform.extend(layout)
         self.layout = layout
         n_tasks = len(self.labels)
@@ -75,6 +76,13 @@ class Learner(tf.Module):
             recipe.table_rows, self.model.dim, n_wide, recipe.optimizer.embedding,
             recipe.optimizer.linear, n_inputs, recipe.init_scale, seed,
         )  # fmt: skip
+        self.transforms = [
+            part.build(known, recipe.table_rows, self.model.dim, seed)
+            if isinstance(part, StatefulTransform)
+            else part
+            for part, known in zip(recipe.features, before, strict=True)
+        ]
+        self._learning = [t for t in self.transforms if isinstance(t, tf.Module)]
         self.standardizer = Standardizer(layout)
         self.admission = Admission(self.encoder) if wants_admission(self.encoder) else None
         self.calibrator = recipe.calibrator.build(layout, schema.slices, n_tasks)
@@ -209,8 +217,9 @@ class Learner(tf.Module):
         training: bool,
         tape: tf.GradientTape | None = None,
     ) -> tuple[tf.Tensor, tf.Tensor, Forward, Features]:
-        for transform in self._transforms:
-            ids, numeric = transform(ids, numeric)
+        for transform in self.transforms:
+            beside = (self.table,) if transform in self._learning else ()
+            ids, numeric = transform(ids, numeric, *beside)
         rows = self.table.lookup(ids)
         if tape is not None:
             tape.watch(rows)
@@ -244,6 +253,8 @@ class Learner(tf.Module):
         self.calibrator.learn(forward.logits, trained)
         for state in self.loss_states:
             state.learn(calibrated, trained)
+        for transform in self._learning:
+            transform.learn(trained, self.table)
         self.standardizer.observe(numeric, batch.weights)
         if self.admission is not None:
             self.admission.observe(batch.ids, batch.weights, batch.side["event_time"], self.table)

@@ -59,13 +59,22 @@ class ResearchModule(Protocol):
         ...
 
 
+@runtime_checkable
+class ChecksRecipe(Protocol):
+    """What a module may offer that cannot say by slots alone what it does not work with."""
+
+    def check(self, recipe: Recipe) -> None:
+        """Raises ModuleError if the final recipe holds something the module cannot bear."""
+        ...
+
+
 def compose(base: Recipe, modules: Iterable[ResearchModule]) -> Recipe:
     """Applies modules in order; later ones see what earlier ones made.
 
     Raises:
         ModuleError: a module changed a slot it did not declare, two modules replace the same
-            slot, a module replaces what another one extended, or the final model lacks a
-            capability that a module needs.
+            slot, a module replaces what another one extended, the final model lacks a
+            capability that a module needs, or a module's own check of the recipe fails.
     """
     recipe = base
     modules = list(modules)
@@ -92,6 +101,9 @@ def compose(base: Recipe, modules: Iterable[ResearchModule]) -> Recipe:
         extended |= dict.fromkeys(sorted(changed & info.extends), info.name)
         recipe = new
     _check_needs(recipe, modules)
+    for module in modules:
+        if isinstance(module, ChecksRecipe):
+            module.check(recipe)
     return recipe
 
 

@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
-from ctr.api import Calibrator, FeatureTransform, Loss, ModelConfig, Probe, Sampler
+from ctr.api import (
+    Calibrator,
+    FeatureTransform,
+    Loss,
+    ModelConfig,
+    Probe,
+    Sampler,
+    StatefulTransform,
+)
 from ctr.calibration import SliceBias
 from ctr.errors import ConfigError, nearest
 from ctr.losses import LogLoss
@@ -34,7 +42,7 @@ class Recipe:
     """
 
     model: ModelConfig = field(default_factory=WideDcn)
-    features: tuple[FeatureTransform, ...] = ()
+    features: tuple[FeatureTransform | StatefulTransform, ...] = ()
     loss: Loss = field(default_factory=LogLoss)
     sampler: Sampler = field(default_factory=KeepAll)
     optimizer: Optimizers = field(default_factory=Optimizers)
