@@ -12,6 +12,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from ctr.calibration import NoCalibration
+from ctr.compilations import counted_compilations
 from ctr.data.examples import Chunk
 from ctr.errors import ConfigError
 from ctr.learner import Learner
@@ -160,13 +161,20 @@ def test_unknown_labels_teach_nothing(
     assert after == before
 
 
-def test_no_input_makes_it_retrace(
-    learners: Learners, tiny_schema: Schema, planted: Planted
+@pytest.mark.parametrize("name", ["lr", "wide_dcn"])
+def test_no_input_makes_it_trace_or_compile_again(
+    learners: Learners, tiny_schema: Schema, planted: Planted, name: str
 ) -> None:
-    learner = learners(tiny("lr"), tiny_schema)
-    for n in (1, 31, 2048, 3000):
-        learn(learner, planted(n, seed=n))
+    learner = learners(tiny(name), tiny_schema)
+    learn(learner, planted(2048))
+    with counted_compilations() as compiled:
+        for n in (1, 31, 2048, 3000):
+            stream = planted(n, seed=n)
+            learn(learner, stream)
+            learn(learner, dataclasses.replace(stream, weights=stream.weights * n))
+            learn(learner, dataclasses.replace(stream, weights=np.zeros_like(stream.weights)))
     assert learner.n_traces == 1
+    assert compiled.count == 0
 
 
 def test_seed_decides_every_bit(learners: Learners, tiny_schema: Schema, planted: Planted) -> None:
