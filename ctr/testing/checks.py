@@ -1,22 +1,11 @@
-"""Public checks that every research module must pass, ours or a third party's.
-
-In a test suite::
-
-    @pytest.mark.parametrize("check", module_checks(MyModule()), ids=str)
-    def test_my_module(check):
-        check()
-
-``octr check package.module:Class`` runs the same checks. Those that train share three small
-learners on a tiny simulated stream, so all of them together take well under a minute.
-"""
+"""The checks of a research module, each of which says in one sentence what is wrong."""
 
 from __future__ import annotations
 
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -26,24 +15,18 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from ctr.checkpoint import CheckpointStore, restore
+from ctr.compilations import counted_compilations
 from ctr.config import to_plain
 from ctr.data.examples import Block, Chunk, Examples
-from ctr.data.packing import whole_query_places
-from ctr.data.side import BUILT_IN, side_values
 from ctr.errors import ModuleError
-from ctr.hashing import fingerprint64
 from ctr.learner import Learner
-from ctr.models import WideDcn
 from ctr.module import SLOTS, ResearchModule, compose
 from ctr.recipe import Recipe, side_columns
 from ctr.schema import Schema
-from ctr.simulator import WorldConfig, simulate_examples
+from ctr.testing.stream import cut_chunks, encoded, padded_chunk, tiny_recipe, tiny_stream
 
 STEPS = 50
-_BATCH, _PER_LAUNCH = 32, 5
-_WORLD = WorldConfig(
-    days=1.0, n_users=200, n_queries=32, n_ads=128, n_advertisers=16, n_topics=4, dim=4
-)
+_PER_LAUNCH = 5
 
 
 @dataclass(frozen=True)
@@ -77,23 +60,7 @@ def module_checks(
         labels: Labels to learn, out of those of the simulator; the click if empty.
     """
     bench = Bench(module, base or tiny_recipe(), tuple(labels))
-    return [
-        Check("docstring names its paper", bench.docstring),
-        Check("declared slots are those that change", bench.slots),
-        Check("apply is pure and repeatable", bench.purity),
-        Check("same seed, same bits", bench.same_bits),
-        Check("compiled once", bench.no_retrace),
-        Check("padding is inert", bench.padding),
-        Check("a checkpoint changes nothing", bench.checkpoint),
-        Check("finite after 50 steps", bench.finite),
-        Check("exported predictions are the learner's", bench.export),
-    ]
-
-
-def tiny_recipe() -> Recipe:
-    """Returns the default recipe in a size that compiles and trains in seconds."""
-    model = WideDcn(dim=4, cross_layers=1, cross_rank=4, hidden=(16, 8))
-    return Recipe(model=model, batch_size=_BATCH, table_rows=2048)
+    return [Check(name, partial(run, bench)) for name, run in CHECKS.items()]
 
 
 class Bench:
@@ -136,23 +103,36 @@ class Bench:
             if name is not None:
                 self._fail(f"two runs with one seed differ in the {what} value of {name}")
 
-    def no_retrace(self) -> None:
-        """The training step was traced once for all launches."""
+    def compiled_once(self) -> None:
+        """The training step was traced and compiled once for all launches, however full."""
         n = self._first["traces"]
         if n != 1:
             self._fail(f"the training step was traced {n} times instead of once")
+        learner: Learner = self._second["learner"]
+        k, b = learner.chunk_shape
+        chunk = self._chunks[self._half][1]
+        with counted_compilations() as compiled:
+            for n_rows in (1, b + 1, k * b):
+                learner.learn(padded_chunk(chunk, n_rows))
+        if compiled.count:
+            self._fail(
+                f"the training step was compiled {compiled.count} more times for launches that "
+                "are less full: XLA must know a number that depends on the data, such as the "
+                "bound of a tf.range or a shape"
+            )
 
     def padding(self) -> None:
         """What stands in rows of weight 0 has no effect on any variable or prediction."""
         learner: Learner = self._second["learner"]
+        k, b = learner.chunk_shape
+        n_rows = k * b - b - b // 2
+        chunk, other = self._chunks[self._half][1], self._chunks[0][1]
         states, probs = [], []
-        for filled in (False, True):
+        for padding in (None, other):
             _assign(learner, self._second["middle"])
-            chunk, padded = self._padded(filled)
-            out = learner.learn(chunk)
-            probs.append(out.reshape(len(padded), -1)[~padded])
+            out = learner.learn(padded_chunk(chunk, n_rows, padding))
+            probs.append(out.reshape(k * b, -1)[:n_rows])
             states.append(_state(learner))
-        _assign(learner, self._second["middle"])
         name = _different(*states)
         if name is not None:
             self._fail(f"rows of weight 0 change {name}")
@@ -161,16 +141,7 @@ class Bench:
 
     def checkpoint(self) -> None:
         """Stopping, saving and continuing in a new learner gives the bits of one long run."""
-        with tempfile.TemporaryDirectory() as folder:
-            store = CheckpointStore(Path(folder))
-            _assign(self._second["learner"], self._second["middle"])
-            store.save(self._second["learner"], 1, {}, {})
-            learner = self._learner()
-            saved = store.latest()
-            assert saved is not None
-            restore(learner, saved)
-        self._train(learner, self._half, len(self._chunks))
-        name = _different(self._first["end"], _state(learner))
+        name = _different(self._first["end"], self._second["resumed end"])
         if name is not None:
             self._fail(f"a run continued from a checkpoint differs in {name}: is it a variable?")
 
@@ -208,58 +179,17 @@ class Bench:
         return compose(self._base, [self._module])
 
     @cached_property
-    def _side(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys([*side_columns(self._recipe), *self._module.info.columns]))
-
-    @cached_property
     def _data(self) -> tuple[Schema, pa.RecordBatch]:
-        """The tiny stream; side columns the simulator does not have are random in (0, 1)."""
-        n = STEPS * self._recipe.batch_size
-        simulated = simulate_examples(n, 1, _WORLD)
-        schema, table = simulated.schema, simulated.examples
-        own = [c for c in self._side if c not in BUILT_IN or not schema.has(BUILT_IN[c][0])]
-        rng = np.random.default_rng(1)
-        for name in own:
-            values = rng.uniform(0.05, 0.95, table.num_rows).astype(np.float32)
-            table = table.append_column(name, pa.array(values))
-        canonical = {c: (c,) for c in own if c in BUILT_IN}
-        side = tuple(c for c in own if c not in BUILT_IN)
-        schema = replace(schema, side=side, columns={**schema.columns, **canonical})
-        return schema, table.combine_chunks().to_batches()[0]
+        columns = dict.fromkeys([*side_columns(self._recipe), *self._module.info.columns])
+        return tiny_stream(STEPS * self._recipe.batch_size, tuple(columns))
 
     @cached_property
     def _block(self) -> Block:
-        schema, batch = self._data
-        learner: Learner = self._first_learner
-        encoded = learner.encoder.encode(batch)
-        labels = [np.asarray(batch.column(x).fill_null(-1), np.float32) for x in learner.labels]
-        return Block(
-            encoded.ids,
-            encoded.numeric,
-            np.column_stack(labels),
-            np.ones(batch.num_rows, np.float32),
-            batch.column("event_time").cast(pa.int64()).to_numpy(zero_copy_only=False),
-            fingerprint64(batch.column("query_id")),
-            {name: side_values(batch, name) for name in learner.side},
-            batch.select(["example_id", *schema.slices]),
-        )
+        return encoded(self._first_learner, self._data[1])
 
     @cached_property
     def _chunks(self) -> list[tuple[Examples, Chunk]]:
-        learner: Learner = self._first_learner
-        block, shape, found, at = self._block, learner.chunk_shape, [], 0
-        n = len(block.time_us)
-        while at < n:
-            places = None
-            stop = min(n, at + shape[0] * shape[1])
-            if learner.whole_queries:
-                assert block.query is not None
-                taken, places = whole_query_places(block.query[at : stop + 1], shape, Counter())
-                stop = at + taken
-            examples = Examples((block.cut(at, stop),), at, stop - at, {}, places)
-            found.append((examples, examples.chunk(shape)))
-            at = stop
-        return found
+        return cut_chunks(self._first_learner, self._block)
 
     @property
     def _half(self) -> int:
@@ -291,36 +221,48 @@ class Bench:
 
     @cached_property
     def _second(self) -> dict[str, Any]:
-        """A run of a learner of its own, up to the middle."""
+        """A learner of its own that goes on where the first one was half-way, then begins anew."""
         learner = self._learner()
         start = _state(learner)
+        self._restore_middle(learner)
+        self._train(learner, self._half, len(self._chunks))
+        end = _state(learner)
+        _assign(learner, start)
         self._train(learner, 0, self._half)
-        return {"learner": learner, "start": start, "middle": _state(learner)}
+        return {
+            "learner": learner,
+            "start": start,
+            "resumed end": end,
+            "middle": _state(learner),
+        }
+
+    def _restore_middle(self, learner: Learner) -> None:
+        first: Learner = self._first["learner"]
+        with tempfile.TemporaryDirectory() as folder:
+            store = CheckpointStore(Path(folder))
+            _assign(first, self._first["middle"])
+            store.save(first, 1, {}, {})
+            _assign(first, self._first["end"])
+            saved = store.latest()
+            assert saved is not None
+            restore(learner, saved)
 
     def _train(self, learner: Learner, start: int, stop: int) -> list[NDArray[np.float32]]:
         return [examples.rows(learner.learn(c)) for examples, c in self._chunks[start:stop]]
 
-    def _padded(self, filled: bool) -> tuple[Chunk, NDArray[np.bool_]]:
-        """Returns a chunk whose later rows have weight 0 and hold nothing, or other examples."""
-        shape = self._first_learner.chunk_shape
-        size = shape[0] * shape[1]
-        n = size - shape[1] - shape[1] // 2
-        first, other = self._chunks[self._half][1], self._chunks[0][1]
-        padded = np.arange(size) >= n
 
-        def part(ours: NDArray[Any], theirs: NDArray[Any]) -> NDArray[Any]:
-            flat = ours.reshape((size, *ours.shape[2:])).copy()
-            rest = theirs.reshape(flat.shape) if filled else np.zeros_like(flat)
-            flat[padded] = rest[padded]
-            return flat.reshape(ours.shape)
-
-        weights = np.where(padded.reshape(shape), np.float32(0), first.weights)
-        side = {name: part(first.side[name], other.side[name]) for name in first.side}
-        chunk = Chunk(
-            part(first.ids, other.ids), part(first.numeric, other.numeric),
-            part(first.labels, other.labels), weights, side,
-        )  # fmt: skip
-        return chunk, padded
+#: Every check by its name, in the order in which they run.
+CHECKS: dict[str, Callable[[Bench], None]] = {
+    "docstring names its paper": Bench.docstring,
+    "declared slots are those that change": Bench.slots,
+    "apply is pure and repeatable": Bench.purity,
+    "same seed, same bits": Bench.same_bits,
+    "compiled once": Bench.compiled_once,
+    "padding is inert": Bench.padding,
+    "a checkpoint changes nothing": Bench.checkpoint,
+    "finite after 50 steps": Bench.finite,
+    "exported predictions are the learner's": Bench.export,
+}
 
 
 def _state(learner: Learner) -> list[tuple[str, NDArray[Any]]]:
