@@ -33,6 +33,8 @@ class TfrsModel(tfrs.Model):
         learner: Holds the recipe and all that is learned.
     """
 
+    train_function: Callable[[Any], dict[str, Any]] | None
+
     def __init__(self, learner: Learner) -> None:
         super().__init__(name="recipe")
         self.learner = learner
