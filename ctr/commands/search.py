@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder written by octr ingest")
     parser.add_argument(
         "--target", type=float, required=True, metavar="SHARE",
-        help="multiply-adds aimed at, as a share of the recipe's, e.g. 0.9",
+        help="cost aimed at in multiply-adds, as a share of the recipe's, e.g. 0.9",
     )  # fmt: skip
     parser.add_argument("--recipe", default="wide_dcn", help="wide_dcn (default), dlrm or mlp")
     parser.add_argument(
@@ -33,6 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rows", type=non_negative_int, default=0, metavar="N",
         help="search on the first N examples and leave the rest to judge the result (default: all)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--measure", action="store_true",
+        help="aim at CPU time: measure first what the rest of a step is worth in multiply-adds",
     )  # fmt: skip
     parser.add_argument("--labels", default="", metavar="A,B", help="as for octr train")
     parser.add_argument(
@@ -66,6 +71,7 @@ def run(args: argparse.Namespace) -> int:
     from ctr.harness.stream import open_stream
     from ctr.progress import Progress
     from ctr.recipe import named_recipe
+    from ctr.search.measure import measured_overhead
     from ctr.search.methods import at_random, by_controller
     from ctr.techniques.width_search import WidthSearch
 
@@ -75,6 +81,8 @@ def run(args: argparse.Namespace) -> int:
     assert isinstance(module, WidthSearch)
     recipe = override(named_recipe(args.recipe), args.settings)
     labels = tuple(table.get("labels", ()))
+    if args.measure:
+        module = replace(module, overhead=measured_overhead(recipe, stream, labels))
     random = args.method == "random"
     with Progress(stream.rows * (args.trials if random else 1)) as progress:
         if random:
@@ -83,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
             )
         else:
             found = by_controller(recipe, module, stream, labels, args.seed, progress.update)
-    print(json.dumps(found))
+    print(json.dumps({**found, "overhead": module.overhead}))
     print("octr: as options of octr train:", *_options(found["settings"]), file=sys.stderr)
     if args.to:
         _write(args.to, table, found)
@@ -118,7 +126,7 @@ def _write(path: Path, page: dict[str, Any], found: dict[str, Any]) -> None:
         lines += ["", f"[{name}]"]
         lines += [f"{key} = {json.dumps(value)}" for key, value in page[name].items()]
     lines += [
-        "", f"# {found['cost']:.3f} of the base's multiply-adds; asked for {found['target']}",
+        "", f"# {found['cost']:.3f} of the base's cost; asked for {found['target']}",
         "[[arms]]", f'name = "searched at {found["target"]}"',
         f"set = {json.dumps(found['settings'])}",
     ]  # fmt: skip
