@@ -43,7 +43,7 @@ class SuperNetwork:
     """
 
     base: Deep
-    widths: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
+    widths: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0, 1.25)
     ranks: tuple[float, ...] = (0.0, 0.125, 0.25)
     target: float = 0.9
     gamma: float = -0.02

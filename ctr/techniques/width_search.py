@@ -112,7 +112,7 @@ class WidthSearch:
     """
 
     target: float = 0.9
-    widths: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
+    widths: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0, 1.25)
     ranks: tuple[float, ...] = (0.0, 0.125, 0.25)
     gamma: float = -0.02
     samples: int = 4
