@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
+import tensorflow as tf
 import tf_keras
 
-from ctr.api import ModelConfig
+from ctr.api import Features, Forward, ModelConfig
 from ctr.errors import ConfigError, ModuleError
 from ctr.models.activations import check_activation
 from ctr.models.cross import CrossLayers
@@ -89,6 +90,27 @@ class Deep:
 
     def _cross_rank(self, n_inputs: int) -> int | None:
         return self.cross_rank if self.cross_rank < n_inputs // 2 else None
+
+
+@runtime_checkable
+class Towered(Protocol):
+    """A built deep model that can be run up to its tower, and on from it.
+
+    Attributes:
+        n_tower_inputs: Numbers per example that the first hidden layer reads, C.
+        macs_beside: Multiply-adds per example of all matrices but those of tower and head.
+    """
+
+    n_tower_inputs: int
+    macs_beside: int
+
+    def tower_inputs(self, features: Features) -> tf.Tensor:
+        """Returns what the first hidden layer reads, float32[B, C]."""
+        ...
+
+    def outputs(self, features: Features, last: tf.Tensor) -> Forward:
+        """Returns the logits for a last hidden layer float32[B, H]."""
+        ...
 
 
 def deep_part(model: ModelConfig, asked_by: str) -> Deep:

@@ -11,7 +11,7 @@ import numpy as np
 from ctr.errors import ConfigError
 from ctr.harness.stream import Stream
 from ctr.learner import Learner
-from ctr.models.deep import deep_part, with_deep_part
+from ctr.models.deep import Deep, Towered, deep_part, with_deep_part
 from ctr.models.layers import tower_macs
 from ctr.recipe import Recipe
 
@@ -31,12 +31,7 @@ def measured_overhead(recipe: Recipe, stream: Stream, labels: tuple[str, ...]) -
     narrow = replace(deep, hidden=tuple(max(1, n // 4) for n in deep.hidden), ranks=())
     recipes = (replace(recipe, model=with_deep_part(recipe.model, narrow)), recipe)
     learners = [Learner(r, stream.schema, 0, labels) for r in recipes]
-    macs = [
-        learner.model.macs_beside
-        + tower_macs(learner.model.n_tower_inputs, part.hidden, part.ranks)
-        + part.hidden[-1] * len(learner.labels)
-        for learner, part in zip(learners, (narrow, deep), strict=True)
-    ]
+    macs = [_macs(learner, part) for learner, part in zip(learners, (narrow, deep), strict=True)]
     shape = learners[0].chunk_shape
     chunk = next(iter(stream.chunks(learners[0]))).chunk(shape)
     spent: list[list[float]] = [[], []]
@@ -46,6 +41,13 @@ def measured_overhead(recipe: Recipe, stream: Stream, labels: tuple[str, ...]) -
         spent[n].append(time.process_time() - start)
     times = [float(np.median(rounds[1:])) for rounds in spent]  # the first round compiles
     return overhead(times, macs)
+
+
+def _macs(learner: Learner, deep: Deep) -> float:
+    model = learner.model
+    assert isinstance(model, Towered)
+    tower = tower_macs(model.n_tower_inputs, deep.hidden, deep.ranks)
+    return float(model.macs_beside + tower + deep.hidden[-1] * len(learner.labels))
 
 
 def overhead(times: list[float], macs: list[float]) -> float:

@@ -71,7 +71,8 @@ def at_random(
     distinct = near[np.unique(towers[near], axis=0, return_index=True)[1]]
     rng = np.random.default_rng(seed)
     drawn = rng.choice(distinct, min(trials, len(distinct)), replace=False)
-    tried, spent = [], 0.0
+    tried: list[dict[str, Any]] = []
+    spent = 0.0
     for number in drawn:
         candidate = override(recipe, found.settings(int(number)))
         learner = Learner(candidate, stream.schema, seed, labels)
