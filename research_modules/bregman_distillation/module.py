@@ -14,7 +14,12 @@ from ctr.losses import LogLoss
 from ctr.models.deep import Deep
 from ctr.module import ModuleInfo
 from ctr.recipe import Recipe, named_recipe
-from research_modules.bregman_distillation.student import LAYERS, BregmanPair, RefittingUpdate
+from research_modules.bregman_distillation.student import (
+    LATER,
+    LAYERS,
+    BregmanPair,
+    RefittingUpdate,
+)
 
 
 @dataclass(frozen=True)
@@ -40,10 +45,7 @@ class BregmanLoss:
             ModuleError: another module has taken the teacher away.
         """
         if "divergence" not in forward.aux:
-            raise ModuleError(
-                "bregman_distillation: another module has wrapped the model since. Put "
-                "bregman_distillation after the modules that change the model."
-            )
+            raise ModuleError(LATER)
         teacher = forward.aux["teacher"]
         target = tf.stop_gradient(tf.sigmoid(teacher))
         soft = tf.nn.sigmoid_cross_entropy_with_logits(target, forward.logits)
@@ -115,7 +117,7 @@ class BregmanDistillation:
                 f"teacher's last layer; received {self.k}."
             )
 
-    def _teacher(self) -> Deep:
+    def _teacher(self) -> Any:
         model = override(named_recipe(self.teacher).model, self.set)
         if not isinstance(model, Deep) or not model.hidden:
             raise ConfigError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -89,7 +90,7 @@ def fit(
     mean = transfer.inverse(x.mean(axis=0, keepdims=True))[0]
     metric = transfer.metric(mean)
     v = _principal(transfer.inverse(x) - mean, metric, k) if start is None else start
-    inverse_metric: Array = np.linalg.pinv(metric, rcond=1e-9, hermitian=True)
+    inverse_metric: Any = np.linalg.pinv(metric, rcond=1e-9, hermitian=True)
     v = _on_simplex(v, transfer)
     v, c = _retract(v, np.zeros((len(x), k)), metric)
     losses = [_mean_loss(transfer, c @ v.T + mean, x)]
@@ -129,7 +130,7 @@ def _retract(v: Array, c: Array, metric: Array) -> tuple[Array, Array]:
     """Returns components with ``V' H V = I`` and coefficients with the same products ``c V'``."""
     gram = v.T @ metric @ v
     upper = np.linalg.cholesky(gram + 1e-12 * np.trace(gram) * np.eye(len(gram))).T
-    flat: Array = np.linalg.solve(upper.T, v.T).T
+    flat: Any = np.linalg.solve(upper.T, v.T).T
     return flat, c @ upper.T
 
 

@@ -14,16 +14,22 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from ctr.api import Features, Forward, Model, ModelConfig
+from ctr.api import Features, Forward, Model
 from ctr.encoding import Layout
+from ctr.errors import ModuleError
 from ctr.models import WithTeacher
 from ctr.models.activations import LEAK, activation
-from ctr.models.deep import Deep
 from ctr.optimizers import Optimizers
 from ctr.table import Table
 from ctr.update import Trace, Update, UpdateState
 from research_modules.bregman_distillation.geometry import TRANSFERS
 from research_modules.bregman_distillation.pca import BregmanPca, fit
+
+#: Said where the pair of models is no longer the recipe's model.
+LATER = (
+    "bregman_distillation: another module has wrapped the model since. Put bregman_distillation "
+    "after the modules that change the model; another distillation cannot stand beside it."
+)
 
 
 @dataclass(frozen=True)
@@ -31,13 +37,13 @@ class BregmanPair:
     """A student and a teacher whose last hidden layer it learns in compressed form.
 
     Attributes:
-        student: What is served, up to its last hidden layer.
-        teacher: The teacher.
+        student: What is served up to its last hidden layer, a ``Deep``.
+        teacher: The teacher, a ``Deep``.
         k: Coefficients.
     """
 
-    student: ModelConfig
-    teacher: Deep
+    student: Any
+    teacher: Any
     k: int
 
     @property
@@ -125,8 +131,7 @@ class BregmanModel(tf.Module):
 
     def __init__(self, config: BregmanPair, layout: Layout, n_tasks: int, seed: int) -> None:
         super().__init__(name="bregman_pair")
-        teacher: Any = config.teacher
-        self.pair = WithTeacher(config.student, teacher).build(layout, n_tasks, seed)
+        self.pair = WithTeacher(config.student, config.teacher).build(layout, n_tasks, seed)
         self.dim, self.n_wide, self.wide = self.pair.dim, self.pair.n_wide, self.pair.wide
         self.coefficients = tf_keras.layers.Dense(
             config.k, kernel_initializer=tf_keras.initializers.GlorotNormal(seed * 1000 + 950)
@@ -173,7 +178,13 @@ class RefittingUpdate:
     sweeps: int
 
     def build(self, model: Model, table: Table, optimizers: Optimizers) -> RefittingState:
-        """Creates the optimizer slots and the sample."""
+        """Creates the optimizer slots and the sample.
+
+        Raises:
+            ModuleError: another module has wrapped the pair.
+        """
+        if not isinstance(model, BregmanModel):
+            raise ModuleError(LATER)
         return RefittingState(self, model, self.base.build(model, table, optimizers))
 
 

@@ -160,7 +160,11 @@ class Study:
         )
 
     def student(
-        self, settings: dict[str, Any], rate: float = 0.1, reuse: Learner | None = None
+        self,
+        settings: dict[str, Any],
+        rate: float = 0.1,
+        reuse: Learner | None = None,
+        data: Stretch | None = None,
     ) -> tuple[NDArray[np.float64], Learner]:
         """Learns the late stretch from where the teacher stands.
 
@@ -168,6 +172,7 @@ class Study:
             settings: Of the module.
             rate: Rate of embeddings; the tower's is a fifth.
             reuse: A learner of another seed by the same settings; begins anew, compiled already.
+            data: What is learned in place of the late stretch.
 
         Returns:
             Progressive predictions, and the learner at the end.
@@ -180,7 +185,7 @@ class Study:
         for ours, theirs in zip(_taught(learner), _taught(self._before), strict=True):
             for variable, taught in zip(ours.variables, theirs.variables, strict=True):
                 variable.assign(taught)
-        return learn(learner, self.late), learner
+        return learn(learner, data or self.late), learner
 
     def scores(self, progressive: NDArray[np.float64], learner: Learner) -> dict[str, float]:
         """Returns how far a student is from the truth and from its teacher."""

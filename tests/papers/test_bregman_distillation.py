@@ -10,10 +10,12 @@ import tensorflow as tf
 import tf_keras
 
 from ctr.errors import ConfigError, ModuleError
+from ctr.learner import Learner
 from ctr.losses import LogLoss
-from ctr.models import Linear
+from ctr.models import Ensemble, Linear
 from ctr.module import compose
 from ctr.recipe import Recipe
+from ctr.schema import Feature, Label, Schema
 from ctr.techniques.ensemble import EnsembleModule
 from ctr.testing import Bench, module_checks, tiny_recipe
 from research_modules.bregman_distillation.digits import Teacher, geometry, images, student
@@ -249,3 +251,10 @@ def test_a_student_needs_a_layer_of_its_own(before: list) -> None:
     recipe = Recipe() if before else Recipe(model=Linear())
     with pytest.raises(ModuleError, match="last hidden layer"):
         compose(recipe, [*before, MODULE])
+
+
+def test_a_wrapper_put_later_is_refused() -> None:
+    recipe = compose(tiny_recipe(), [MODULE])
+    schema = Schema("s", (Feature("a"), Feature("b")), (Label("click"),))
+    with pytest.raises(ModuleError, match="after the modules that change the model"):
+        Learner(replace(recipe, model=Ensemble(recipe.model, 2)), schema)

@@ -19,7 +19,7 @@ from ctr.testing import Bench, module_checks, tiny_recipe
 from ctr.update import Trace
 from research_modules.patient_distillation.matching import distance
 from research_modules.patient_distillation.module import PatientDistillation
-from research_modules.patient_distillation.synth_ctr import Study, learn
+from research_modules.patient_distillation.synth_ctr import Study
 from research_modules.patient_distillation.views import Group, field_groups, mask, mixup, recombine
 
 TINY = ("dim=4", "cross_layers=0", "hidden=[8]")
@@ -229,19 +229,23 @@ def test_patience_does_not_move_the_teacher(students: dict) -> None:
 
 
 def test_no_label_reaches_the_student_but_through_the_teacher(study: Study) -> None:
-    tables = []
-    learner = study._learner({"reps": 0}, 0.1)
-    start = [v.numpy().copy() for v in learner.variables]
+    found, learner = [], None
     for click in (study.late.click, ~study.late.click):
-        for variable, value in zip(learner.variables, start, strict=True):
-            variable.assign(value.copy())
         # One batch: the student learns from the teacher as it was before these labels.
-        learn(learner, study.late._replace(ids=study.late.ids[:256], click=click[:256]))
-        table = learner.table.embedding.numpy().copy()
-        tables.append(np.split(table, [4], axis=1))
-    (student, teacher), (other_student, other_teacher) = tables
-    np.testing.assert_array_equal(student, other_student)
-    assert (teacher != other_teacher).any()
+        first = study.late._replace(ids=study.late.ids[:256], click=click[:256])
+        _, learner = study.student({"reps": 0}, reuse=learner, data=first)
+        pair, table = learner.model.pair, learner.table
+        found.append(
+            {
+                "student": [table.wide[:, :1], *pair.student.trainable_variables],
+                "teacher": [table.wide[:, 1:], *pair.teacher.trainable_variables],
+            }
+        )
+        found[-1] = {key: [v.numpy().copy() for v in part] for key, part in found[-1].items()}
+    assert np.abs(found[0]["student"][0]).max() > 0
+    for ours, other in zip(found[0]["student"], found[1]["student"], strict=True):
+        np.testing.assert_array_equal(ours, other)
+    assert (found[0]["teacher"][0] != found[1]["teacher"][0]).any()
 
 
 def test_patience_pays_on_fresh_views(study: Study, students: dict) -> None:
