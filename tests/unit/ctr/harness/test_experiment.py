@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ctr.errors import ConfigError
-from ctr.harness.experiment import A_A, BASE, load_table, parse, shipped_experiments
+from ctr.harness.experiment import A_A, BASE, load_table, only_arms, parse, shipped_experiments
 
 PAGE = """
 name = "smooth"
@@ -61,6 +61,8 @@ def test_page_becomes_an_experiment(file: Path) -> None:
         ("arms.mine.publish_interval_s=9", lambda e: e.arms[1].publish_interval_s == 9.0),
         ("arms.mine.modules.0.beta=2", lambda e: e.arms[1].modules[0].parameters["beta"] == 2),
         ("tune.rows=50", lambda e: e.tune.rows == 50),
+        ("primary=", lambda e: e.primary == "log_loss"),
+        ("stream.rows= ", lambda e: e.stream.rows == 0),
     ],
 )
 def test_overrides(file: Path, assignment: str, read: Callable[[Any], bool]) -> None:
@@ -88,12 +90,21 @@ def test_overrides(file: Path, assignment: str, read: Callable[[Any], bool]) -> 
         ("tune.trials=4", "tune: the key 'rows' is missing"),
         ("tune={rows=5, method='bayes'}", "grid, random, optuna"),
         ("name.x=1", "name is no table"),
+        ("cost_rounds=5", "at least 6"),
+        ("stream.data=", "`data` or `simulate`"),
         ("name", "expected a.b=value"),
     ],
 )
 def test_mistakes_are_named(file: Path, assignment: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         parse(load_table(str(file), [assignment]))
+
+
+def test_only_some_arms(file: Path) -> None:
+    table = load_table(str(file))
+    assert [arm.name for arm in parse(only_arms(table, ["mine"])).arms] == ["mine"]
+    with pytest.raises(ConfigError, match="--only 'mien': no such arm: did you mean 'mine'"):
+        only_arms(table, ["mien"])
 
 
 def test_missing_files_are_named(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from ctr.errors import ConfigError, CtrError, ModuleError
 from ctr.harness.arms import build_arm, unit_identity
 from ctr.harness.experiment import A_A, BASE, parse
 from ctr.harness.page import render
+from ctr.harness.replicas import replica
 from ctr.harness.result import read_report
 from ctr.harness.runner import Unit, run_units
 from ctr.harness.session import run_experiment, seeds
@@ -26,7 +27,8 @@ def identity(table: dict[str, Any], arm: str = BASE, seed: int = 1) -> str:
     experiment = parse(table)
     stream = open_stream(experiment)
     built = build_arm(experiment, experiment.arm(arm), stream.schema)
-    return unit_identity(experiment, stream, built, seed, experiment.burn_in)
+    own = replica(experiment, experiment.arm(arm), seed)
+    return unit_identity(experiment, stream, built, own, experiment.burn_in)
 
 
 def test_a_units_id_follows_what_decides_its_numbers(random_data: Path, page: Page) -> None:
@@ -35,12 +37,16 @@ def test_a_units_id_follows_what_decides_its_numbers(random_data: Path, page: Pa
     assert first == identity(table)
     assert first == identity(table, A_A)
     assert first == identity({**table, "name": "renamed", "seeds": [1, 5]})
+    warm = {"name": "a", "warm_start": {"rows": 400}}
     changed = [
         identity(table, seed=2),
         identity({**table, "delay_s": 5}),
         identity({**table, "publish_interval_s": 5}),
         identity({**table, "labels": ["y"]}),
         identity({**table, "slices": ["b"]}),
+        identity({**table, "vary": "order"}),
+        identity({**table, "arms": [warm]}, "a"),
+        identity({**table, "arms": [{**warm, "warm_start": {"rows": 300}}]}, "a"),
         identity({**table, "stream": {**table["stream"], "burn_in": 501}}),
         identity({**table, "base": {"recipe": "mlp", "set": ["model.dim=4"]}}),
     ]
@@ -91,7 +97,7 @@ def test_delays_by_label_and_from_the_schema(random_data: Path, page: Page) -> N
 
 @pytest.fixture(scope="module")
 def finished(random_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any, Any]:
-    """Base, A/A and one arm, two seeds, two labels, tuned: 9 units."""
+    """Base, A/A and one arm, two seeds, two labels, tuned, costs in turns: 11 units."""
     output = tmp_path_factory.mktemp("out")
     tiny = ["model.hidden=[8]", "model.dim=4", "table_rows=2048", "batch_size=32"]
     table = {
@@ -102,7 +108,13 @@ def finished(random_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tup
         "seeds": [1, 2],
         "arms": [
             {"name": "faster", "set": ["init_scale=0.05"], "publish_interval_s": 30},
+            {
+                "name": "no place",
+                "modules": [{"use": "examination_sampling", "seen": [1.0, 0.2]}],
+                "optional": True,
+            },
         ],
+        "cost_rounds": 6,
         "tune": {
             "rows": 600,
             "trials": 2,
@@ -119,7 +131,9 @@ def test_report_of_an_experiment(finished: tuple[Path, Any, Any]) -> None:
     report = read_report(output)
     assert report == json.loads(json.dumps(outcome.report))
     arms = {arm["name"]: arm for arm in report["arms"]}
-    assert {BASE, A_A, "faster"} <= set(arms)
+    assert set(arms) == {BASE, A_A, "faster"}
+    assert "has no position" in report["left_out"]["no place"]
+    assert "has no position" in render(report)
     assert arms[BASE]["seeds"] == [1, 2]
     assert arms[A_A]["seeds"] == [1]
     assert report["stream"]["burn_in"] == 600  # what was tuned on is not scored
@@ -143,6 +157,10 @@ def test_report_of_an_experiment(finished: tuple[Path, Any, Any]) -> None:
     for key in ("inference_us_per_example", "parameters", "peak_memory_bytes"):
         assert arms["faster"]["costs"][key]["ratio"] > 0
     assert arms["faster"]["costs"]["parameters"]["ratio"] == 1.0
+    assert arms["faster"]["costs"]["cpu_us_per_example"]["rounds"] == 6
+    for key in ("cpu_us_per_example", "inference_us_per_example"):
+        assert 0.3 < arms[A_A]["costs"][key]["ratio"] < 3.0
+    assert arms["faster"]["learned_share"] > 0.9
 
 
 def test_every_arm_was_tuned_alike(finished: tuple[Path, Any, Any]) -> None:
@@ -201,3 +219,27 @@ def test_another_kind_of_report_is_refused(tmp_path: Path) -> None:
     (tmp_path / "report.json").write_text('{"kind": "replay", "format": 99}')
     with pytest.raises(CtrError, match="format 1, received replay 99"):
         read_report(tmp_path)
+
+
+def test_optuna_searches_a_real_experiment(random_data: Path, page: Page, tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    tune = {
+        "rows": 500,
+        "trials": 3,
+        "method": "optuna",
+        "parameters": {
+            "optimizer.head.rate": {"low": 0.005, "high": 0.1, "log": True},
+            "model.hidden": [[8], [4, 4]],
+        },
+    }
+    outcome = run_experiment(page(random_data, seeds=[1], tune=tune), tmp_path, 2)
+    assert not outcome.failures
+    found = outcome.report["tuned"][BASE]
+    assert len(found["trials"]) == 3
+    for trial in found["trials"]:
+        assert 0.005 <= trial["choice"]["optimizer.head.rate"] <= 0.1
+        assert trial["choice"]["model.hidden"] in ([8], [4, 4])
+    best = min(found["trials"], key=lambda trial: trial["score"])
+    assert found["choice"] == best["choice"]
+    recipe = outcome.report["arms"][0]["recipe"]
+    assert recipe["model"]["hidden"] == best["choice"]["model.hidden"]

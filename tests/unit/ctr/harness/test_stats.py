@@ -14,6 +14,7 @@ from ctr.harness.stats import (
     block_counts,
     holm,
     joint_p,
+    median_interval,
     pair_differences,
     pair_interval,
     sample_size,
@@ -54,6 +55,27 @@ def coverage(effect: float, n: int, repeats: int = 400) -> float:
 def test_bootstrap_interval_covers_the_true_difference(effect: float, n: int) -> None:
     # 400 repeats: two standard errors are 2.2 points; the blocks' bias costs a few more.
     assert 0.91 <= coverage(effect, n) <= 0.985
+
+
+@pytest.mark.parametrize("n", [6, 12, 25])
+def test_median_interval_covers_the_true_median_of_any_distribution(n: int) -> None:
+    rng = np.random.default_rng(5)
+    inside = 0
+    for _ in range(2000):
+        found = median_interval(rng.lognormal(0.0, 2.0, n))
+        assert found.low is not None
+        assert found.high is not None
+        inside += found.low <= 1.0 <= found.high
+    assert 0.94 <= inside / 2000 <= 0.99
+
+
+def test_median_interval_by_hand() -> None:
+    # 2 P(Binomial(6, 1/2) < 1) = 1/32: the interval is from the smallest to the largest value.
+    found = median_interval([3.0, 1.0, 2.0, 6.0, 5.0, 4.0])
+    assert (found.value, found.low, found.high, found.p) == (3.5, 1.0, 6.0, 1 / 32)
+    assert median_interval([1.0, 2.0, 3.0, 4.0, 5.0]).low is None
+    with pytest.raises(CtrError, match="no values"):
+        median_interval([])
 
 
 def test_t_interval_covers_zero_in_an_a_a_comparison() -> None:
