@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from ctr.admission import Admission, wants_admission
-from ctr.api import Batch, Features, Forward, HostWork, Reporting, Rows, StatefulTransform
+from ctr.api import Batch, Features, Forward, HostWork, Rows, StatefulTransform
 from ctr.data.examples import Chunk
 from ctr.data.side import check_side, side_dtype
 from ctr.encoding import Encoder
@@ -177,14 +177,6 @@ class Learner(tf.Module):
             ids = self.admission(ids)
         ids, _, forward, _ = self._forward(ids, numeric, training=False)
         return self.calibrator(forward.logits, ids)
-
-    def reports(self) -> dict[str, Mapping[str, object]]:
-        """Returns what the probes and those states that keep a record have to say, by place."""
-        found = {
-            f"{i}.{type(probe).__name__}": probe.report() for i, probe in enumerate(self._probes)
-        }
-        states = [m for m in self.submodules if isinstance(m, Reporting) and m not in self._probes]
-        return found | {f"state {i}.{type(m).__name__}": m.report() for i, m in enumerate(states)}
 
     def n_parameters(self) -> dict[str, int]:
         """Number of learned values in the table and in dense variables, and rows in use."""

@@ -75,8 +75,8 @@ class GradientState(tf.Module):
             (optimizers.head, [v for v in model.trainable_variables if v.ref() in head]),
             (optimizers.tower, [v for v in model.trainable_variables if v.ref() not in head]),
         )
-        self.groups = [(opt.build(vs), vs) for opt, vs in groups if vs]
-        self.states = [state for state, _ in self.groups]
+        self._groups = [(opt.build(vs), vs) for opt, vs in groups if vs]
+        self.states = [state for state, _ in self._groups]
         self.table = table
 
     def __call__(self, trace: Trace) -> None:
@@ -87,7 +87,7 @@ class GradientState(tf.Module):
     @property
     def variables_moved(self) -> list[list[tf.Variable]]:
         """The dense variables, one list per optimizer: those of the wide part, then the others."""
-        return [variables for _, variables in self.groups]
+        return [variables for _, variables in self._groups]
 
     def gradients(self, trace: Trace) -> tuple[Rows, list[list[tf.Tensor]]]:
         """Returns the gradients of one batch.
@@ -105,6 +105,6 @@ class GradientState(tf.Module):
 
     def apply(self, trace: Trace, rows: Rows, gradients: Sequence[Sequence[tf.Tensor]]) -> None:
         """Moves all variables by the gradients that :meth:`gradients` returns."""
-        for (state, _), group in zip(self.groups, gradients, strict=True):
+        for (state, _), group in zip(self._groups, gradients, strict=True):
             state.apply(group)
         self.table.update(trace.features.ids, trace.features.rows, rows)

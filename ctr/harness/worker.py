@@ -45,6 +45,7 @@ def main(folder: Path) -> None:
 
 
 def _run(folder: Path, unit: dict[str, Any]) -> None:
+    from ctr.api import Reporting
     from ctr.harness import arms, scores
     from ctr.harness.experiment import parse
     from ctr.harness.replay import inference_us, launch_batches, replay
@@ -97,7 +98,15 @@ def _run(folder: Path, unit: dict[str, Any]) -> None:
         "effective_share": found.cost.effective,
         "wall_s": wall_s,
         "recipe": to_plain(built.recipe),
-        "probes": learner.reports(),
+        "probes": {
+            f"{place}.{type(probe).__name__}": probe.report()
+            for place, probe in enumerate(built.recipe.probes)
+        }
+        | {
+            type(state).__name__: state.report()
+            for state in learner.submodules
+            if isinstance(state, Reporting)
+        },
     }
     start_us, length_us = scores.bucket_edges(
         int(found.observed.time_us[0]), int(found.observed.time_us[-1]), experiment.window_s

@@ -86,8 +86,9 @@ class PrivateState(tf.Module):
         super().__init__(name="private_update")
         self._config, self._model, self._table = config, model, table
         # The plain update knows which optimizer moves which variables, and keeps their slots.
-        self.groups = GradientUpdate().build(model, table, optimizers).groups
-        self._dense = [v for _, variables in self.groups for v in variables]
+        self.plain = GradientUpdate().build(model, table, optimizers)
+        groups = self.plain.variables_moved
+        self._dense = [v for variables in groups for v in variables]
         n_rows = table.embedding.shape[0]
         self._widths = (table.embedding.shape[1], table.wide.shape[1])
         self._n_rows, self._n_columns = n_rows, sum(self._widths)
@@ -204,7 +205,7 @@ class PrivateState(tf.Module):
             # Noise is sized for so many releases: later ones must not happen.
             moving = tf.cast(release < config.releases, tf.float32)
         at = 0
-        for state, variables in self.groups:
+        for state, variables in zip(self.plain.states, self.plain.variables_moved, strict=True):
             gradients = []
             for variable in variables:
                 size = variable.shape.num_elements()

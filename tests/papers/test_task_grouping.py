@@ -143,7 +143,7 @@ def test_measuring_changes_no_bit_and_is_recorded(together: Learner) -> None:
     rest = [v for v in measured.variables if v.ref() not in own]
     for a, b in zip(plain.variables, rest, strict=True):
         assert a.numpy().tobytes() == b.numpy().tobytes()
-    report = next(r for name, r in measured.reports().items() if "Measured" in name)
+    report = measured.update.report()
     assert report["measurements"] == 3
     count = np.sum(report["count"], axis=0)
     np.testing.assert_array_equal(count, [[3, 2, 3], [2, 2, 2], [3, 2, 3]])
