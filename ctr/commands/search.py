@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ctr.option_types import non_negative_int, positive_int
+from ctr.option_types import names, non_negative_int, positive_int
 
 HELP = "find layer widths and bottleneck ranks at a share of a model's cost, in one pass"
 
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--measure", action="store_true",
         help="aim at CPU time: measure first what the rest of a step is worth in multiply-adds",
     )  # fmt: skip
-    parser.add_argument("--labels", default="", metavar="A,B", help="as for octr train")
+    parser.add_argument("--labels", type=names, default=(), metavar="A,B", help="as for octr train")
     parser.add_argument(
         "--seed", type=non_negative_int, default=0, help="decides initial values and samples"
     )
@@ -110,7 +110,7 @@ def _page(args: argparse.Namespace) -> dict[str, Any]:
         stream["burn_in"] = args.rows  # what was searched on is not judged on
     page: dict[str, Any] = {"name": "search", "stream": stream}
     if args.labels:
-        page["labels"] = [name for name in args.labels.split(",") if name]
+        page["labels"] = list(args.labels)
     page["base"] = {"recipe": args.recipe, "set": list(args.settings)}
     return page
 
