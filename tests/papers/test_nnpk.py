@@ -14,7 +14,7 @@ from ctr.learner import Learner
 from ctr.models import Linear, Mlp
 from ctr.module import compose
 from ctr.recipe import Recipe
-from ctr.testing import Bench, module_checks, tiny_recipe
+from ctr.testing import Bench, tiny_recipe
 from research_modules.nnpk.dense_stream import SCHEMA, learn, stream
 from research_modules.nnpk.digits import Digits
 from research_modules.nnpk.kernels import alignment, effective_rank, kernel_ridge, prior_kernel
@@ -24,11 +24,6 @@ from research_modules.nnpk.prior import Prior, PriorFeatures, prior_variance
 PLAIN = Prior(n=4096, depth=1, width=8, bias_std=0.0, norm="none")
 AXES = np.eye(3)
 TINY = Recipe(model=Linear(), batch_size=64, table_rows=2)
-
-
-@pytest.mark.parametrize("check", module_checks(Nnpk(n=8, width=4)), ids=str)
-def test_contract(check) -> None:
-    check()
 
 
 def sampled(prior: Prior, x: np.ndarray) -> np.ndarray:

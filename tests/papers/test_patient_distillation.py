@@ -15,7 +15,7 @@ from ctr.learner import Learner
 from ctr.models import Ensemble
 from ctr.module import compose
 from ctr.schema import Feature, Label, Schema
-from ctr.testing import Bench, module_checks, tiny_recipe
+from ctr.testing import Bench, tiny_recipe
 from ctr.update import Trace
 from research_modules.patient_distillation.matching import distance
 from research_modules.patient_distillation.module import PatientDistillation
@@ -24,11 +24,6 @@ from research_modules.patient_distillation.views import Group, field_groups, mas
 
 TINY = ("dim=4", "cross_layers=0", "hidden=[8]")
 MODULE = PatientDistillation(reps=2, set=TINY, buffer=64)
-
-
-@pytest.mark.parametrize("check", module_checks(MODULE), ids=str)
-def test_contract(check) -> None:
-    check()
 
 
 def test_padding_is_inert_in_other_views_too() -> None:
