@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from ctr.api import Batch, Features, Forward, Loss, Model, ModelConfig
+from ctr.api import Batch, Features, Forward, Loss, Model, ModelConfig, Rows
 from ctr.encoding import Layout
 from ctr.errors import ModuleError
 from ctr.inputs import features as assemble
@@ -222,45 +222,55 @@ class PatientState(tf.Module):
         count = tf.cast(tf.minimum(self.seen, config.buffer), tf.float32)
         drawn = tf.random.stateless_uniform([n], [self._model.seed + 1, place])
         # Rounding may reach the bound itself.
-        rows = tf.minimum(tf.cast(drawn * count, tf.int32), tf.cast(count, tf.int32) - 1)
-        ids, numeric = tf.gather(self.ids, rows), tf.gather(self.numeric, rows)
-        with tf.GradientTape() as tape:
-            inputs = self._look_up(ids, numeric, place, seen, tape)
-            student, own_teacher = self._model.pair.shares(inputs)
-            logits = self._model.pair.student(student, True).logits
-            if config.consistency != "same":
-                other = self._look_up(
-                    ids, numeric, None if config.consistency == "fixed" else place + 1, seen
-                )
-                _, own_teacher = self._model.pair.shares(other)
-            teacher = self._model.pair.teacher(own_teacher, False).logits
-            losses = config.strength * distance(logits, teacher, config.temperature)
-        batch = trace.batch._replace(ids=inputs.ids, weights=tf.ones([n]))
-        self.extra(Trace(tape, batch, inputs, Forward(logits, {"teacher": teacher}), losses))
+        at = tf.minimum(tf.cast(drawn * count, tf.int32), tf.cast(count, tf.int32) - 1)
+        ids, numeric = tf.gather(self.ids, at), tf.gather(self.numeric, at)
+        own_ids, own_numeric = self._drawn(ids, numeric, place)
 
-    def _look_up(
-        self,
-        ids: tf.Tensor,
-        numeric: tf.Tensor,
-        place: Any,
-        seen: tf.Tensor,
-        tape: tf.GradientTape | None = None,
+        def student(rows: Rows) -> tuple[Features, Forward]:
+            inputs = self._view(own_ids, rows, own_numeric, place, seen)
+            own, _ = self._model.pair.shares(inputs)
+            return inputs, self._model.pair.student(own, True)
+
+        rows = self._table.lookup(own_ids)
+        with tf.GradientTape() as tape:
+            tape.watch(rows)
+            inputs, forward = student(rows)
+            # Nothing is drawn twice: with consistency, the teacher is given what the student was.
+            shown = inputs
+            if config.consistency != "same":
+                other = place + 1 if config.consistency == "independent" else None
+                shown = self._look_up(ids, numeric, other, seen)
+            _, rest = self._model.pair.shares(shown)
+            teacher = self._model.pair.teacher(rest, False).logits
+            losses = config.strength * distance(forward.logits, teacher, config.temperature)
+        batch = trace.batch._replace(ids=inputs.ids, weights=tf.ones([n]))
+        self.extra(Trace(tape, batch, inputs, forward, losses, lambda rows: student(rows)[1]))
+
+    def _drawn(self, ids: tf.Tensor, numeric: tf.Tensor, place: Any) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns rows after what a view does to ids; as they are where ``place`` is None."""
+        if place is None or self._config.view != "recombine":
+            return ids, numeric
+        key = [self._model.seed + 2, place]
+        shape = [len(self._groups)]
+        shifts = tf.random.stateless_uniform(shape, key, 0, ids.shape[0], dtype=tf.int32)
+        return recombine(ids, numeric, self._groups, shifts)
+
+    def _view(
+        self, ids: tf.Tensor, rows: Rows, numeric: tf.Tensor, place: Any, seen: tf.Tensor
     ) -> Features:
-        """Returns a view of rows; as they are where ``place``, which draws it, is None."""
-        config, n = self._config, ids.shape[0]
+        """Returns looked-up rows after what a view does to them, by the same draw."""
+        config = self._config
+        inputs = assemble(self._model.layout, ids, rows, numeric, seen)
         view = "none" if place is None else config.view
         key = [self._model.seed + 2, place]
-        if view == "recombine":
-            shifts = tf.random.stateless_uniform([len(self._groups)], key, 0, n, dtype=tf.int32)
-            ids, numeric = recombine(ids, numeric, self._groups, shifts)
-        rows = self._table.lookup(ids)
-        if tape is not None:
-            tape.watch(rows)
-        inputs = assemble(self._model.layout, ids, rows, numeric, seen)
         if view == "mask":
-            fields = inputs.vectors.shape[1] + numeric.shape[1]
-            keep = tf.random.stateless_uniform([n, fields], key) >= config.hidden
+            shape = [ids.shape[0], inputs.vectors.shape[1] + numeric.shape[1]]
+            keep = tf.random.stateless_uniform(shape, key) >= config.hidden
             return mask(inputs, tf.cast(keep, tf.float32))
         if view == "mixup":
             return mixup(inputs, tf.random.stateless_uniform([], key))
         return inputs
+
+    def _look_up(self, ids: tf.Tensor, numeric: tf.Tensor, place: Any, seen: tf.Tensor) -> Features:
+        ids, numeric = self._drawn(ids, numeric, place)
+        return self._view(ids, self._table.lookup(ids), numeric, place, seen)

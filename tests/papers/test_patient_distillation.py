@@ -176,7 +176,8 @@ def test_who_sees_what(consistency: str, monkeypatch: pytest.MonkeyPatch) -> Non
         raise Stop
 
     batch = Batch(ids, numeric, tf.zeros([32, 1]), tf.ones([32]), {}, mine.seen)
-    trace = Trace(tf.GradientTape(), batch, mine, Forward(tf.zeros([32, 1]), {}), tf.zeros([32]))
+    forward = Forward(tf.zeros([32, 1]), {})
+    trace = Trace(tf.GradientTape(), batch, mine, forward, tf.zeros([32]), lambda rows: forward)
     monkeypatch.setattr(type(state.extra), "__call__", stop)
     with pytest.raises(Stop):
         state._step(trace, tf.constant(0))
