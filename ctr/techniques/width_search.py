@@ -91,7 +91,7 @@ class WidthSearch:
     search``), to be trained stand-alone.
 
     Paper: "On the Factory Floor" (arXiv:2209.05310), section 3.2; Bender et al. 2020, "Can weight
-    sharing outperform random architecture search?" (TuNAS, arXiv:2008.06120), section 4.
+    sharing outperform random architecture search?" (TuNAS, arXiv:2008.06120).
     Deviations: the reward needs no validation data, because a batch is unseen before it is
         learned. Several candidates are judged on one batch and their mean is the baseline
         (``samples = 1`` gives the paper's moving average). The result is the likeliest candidate
