@@ -23,7 +23,8 @@ class Trace(NamedTuple):
         forward: What it returned.
         losses: float32[B], weighted per-example loss.
         again: Repeats the forward pass, calibration included, from other table rows and from the
-            dense variables as they then are; for updates that look ahead.
+            dense variables as they then are; for updates that look ahead. A learner gives it;
+            None in a trace that something else has recorded.
     """
 
     tape: tf.GradientTape
@@ -31,7 +32,7 @@ class Trace(NamedTuple):
     features: Features
     forward: Forward
     losses: tf.Tensor
-    again: Callable[[Rows], Forward]
+    again: Callable[[Rows], Forward] | None = None
 
 
 class Update(Protocol):

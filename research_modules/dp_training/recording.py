@@ -95,13 +95,14 @@ class RecordedModel(tf.Module):
                     "expiry), and the counts are not private. Set admission = 1 and expiry_s = 0."
                 )
         self.seed, self.dim = seed, config.dim
-        self.base = config.base.build(layout, n_tasks, seed)
-        self.n_wide = getattr(self.base, "n_wide", n_tasks)
+        base: Any = config.base.build(layout, n_tasks, seed)
+        self.base = base
+        self.n_wide = getattr(base, "n_wide", n_tasks)
         self.user_slot = _user_slot(layout, config.user) if config.user else -1
         self._recorder = Recorder()
         self._patched: set[int] = set()
-        if isinstance(getattr(self.base, "wide", None), WidePart):
-            self.base.wide = _RecordedWide(self.base.wide, self._recorder)
+        if isinstance(getattr(base, "wide", None), WidePart):
+            base.wide = _RecordedWide(base.wide, self._recorder)
 
     @property
     def wide(self) -> tf.Module:
@@ -116,13 +117,15 @@ class RecordedModel(tf.Module):
         self._recorder.calls = []
         return self.base(features, training)
 
-    def take(self) -> list[Call]:
-        """Returns the calls of the latest training pass, once.
+    def take(self, forward: Forward) -> list[Call]:
+        """Returns the calls of the latest training pass, whose result is ``forward``, once.
 
         Raises:
             ModuleError: a variable takes part in a way that is not recorded.
         """
         calls, self._recorder.calls = self._recorder.calls or [], None
+        # The tower lists its layers itself; those inside of cross layers are only recorded.
+        calls = [*calls, *(Call(x.preactivation, _dense(x.kernel, x.bias, x.inputs)) for x in forward.layers)]
         found = [p.variable.ref() for call in calls for p in call.parameters]
         missing = [v.name for v in self.trainable_variables if v.ref() not in set(found)]
         if missing or len(set(found)) < len(found):
@@ -151,28 +154,29 @@ def _recording_call(layer: Any, recorder: Recorder) -> Callable[[tf.Tensor], tf.
         out = tf.matmul(inputs, layer.kernel)
         if layer.use_bias:
             out = tf.nn.bias_add(out, layer.bias)
-        recorder.add(Call(out, _dense_parameters(layer, inputs)))
+        bias = layer.bias if layer.use_bias else None
+        recorder.add(Call(out, _dense(layer.kernel, bias, inputs)))
         return out if layer.activation is None else layer.activation(out)
 
     return tf.autograph.experimental.do_not_convert(call)
 
 
-def _dense_parameters(layer: Any, inputs: tf.Tensor) -> list[Parameter]:
+def _dense(kernel: tf.Variable, bias: tf.Variable | None, inputs: tf.Tensor) -> list[Parameter]:
     if inputs.shape.rank != 2:
         raise ModuleError(
-            f"dp_training: layer {layer.name} reads a tensor of rank {inputs.shape.rank}; only "
-            "matrices are supported."
+            f"dp_training: the layer of {kernel.name} reads a tensor of rank "
+            f"{inputs.shape.rank}; only matrices are supported."
         )
     size = _squares(inputs)
     parameters = [
         Parameter(
-            layer.kernel,
+            kernel,
             lambda delta: size * _squares(delta),
             lambda delta: tf.matmul(inputs, delta, transpose_a=True),
         )
     ]
-    if layer.use_bias:
-        parameters.append(Parameter(layer.bias, _squares, lambda delta: tf.reduce_sum(delta, 0)))
+    if bias is not None:
+        parameters.append(Parameter(bias, _squares, lambda delta: tf.reduce_sum(delta, 0)))
     return parameters
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import tensorflow as tf
 
@@ -121,7 +122,7 @@ class PrivateState(tf.Module):
 
     def __call__(self, trace: Trace) -> None:
         """Adds a batch's clipped gradients; steps when enough batches are in."""
-        config, calls, rows = self._config, self._model.take(), trace.features.rows
+        config, calls, rows = self._config, self._model.take(trace.forward), trace.features.rows
         outputs = [call.output for call in calls]
         deltas, row_gradients = trace.tape.gradient(
             trace.losses, (outputs, rows), unconnected_gradients="zero"
@@ -134,7 +135,7 @@ class PrivateState(tf.Module):
         norms = tf.sqrt(squares + row_norms(ids, row_gradients))
         counted = self._admitted(trace)
         factor = counted * tf.minimum(1.0, config.clip / tf.maximum(norms, 1e-12))
-        totals = {}
+        totals: dict[Any, tf.Tensor] = {}
         for call, delta in zip(calls, deltas, strict=True):
             scaled = delta * factor[:, None]
             totals |= {p.variable.ref(): p.total(scaled) for p in call.parameters}

@@ -114,7 +114,7 @@ def run(learner: Learner, text: Text, seed: int, content: bool, oracle: bool = F
         table[1 : 1 + WORDS] = centers[text.classes] + 0.5 * rng.normal(size=(WORDS, DIM))
         learner.table.embedding.assign(table)
     if oracle:
-        state = learner.transforms[0]
+        state: Any = learner.transforms[0]
         codes = np.full(state.codes.shape, -1, np.int32)
         codes[1 : 1 + WORDS] = text.classes[:, None]
         state.codes.assign(codes)

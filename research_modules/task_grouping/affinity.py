@@ -164,6 +164,8 @@ class MeasuredState(tf.Module):
 
     def _measure(self, trace: Trace) -> None:
         config, batch, rows = self._config, trace.batch, trace.features.rows
+        again = trace.again
+        assert again is not None  # only a pass of the learner's own can be repeated
         flat = tf.reshape(rows.embedding, [-1, rows.embedding.shape[-1]])
         place = unique_rows(tf.reshape(trace.features.ids, [-1]))
         # Equal rows hold equal values, so it does not matter which of them is written last.
@@ -175,7 +177,7 @@ class MeasuredState(tf.Module):
                 if value is not variable:
                     variable.assign(value)
             looked_up = tf.reshape(tf.gather(shared[0], place), rows.embedding.shape)
-            forward = trace.again(rows._replace(embedding=looked_up))
+            forward = again(rows._replace(embedding=looked_up))
             return task_losses(forward.logits, batch.labels, batch.weights)
 
         step = lookahead(losses, [unique, *self._trunk], config.rate)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -151,7 +152,7 @@ def log_loss(prob: NDArray[np.floating], labels: NDArray[np.float32]) -> float:
 
 def measured(learner: Learner) -> NDArray[np.float64]:
     """Returns the affinities that a learner with ``task_affinity`` has measured."""
-    state = learner.update
+    state: Any = learner.update
     return mean_affinity(state.ratio.numpy().astype(float), state.count.numpy().astype(float))
 
 
