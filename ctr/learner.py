@@ -173,10 +173,14 @@ class Learner(tf.Module):
 
     def logits(self, ids: tf.Tensor, numeric: tf.Tensor) -> tf.Tensor:
         """Returns calibrated logits float32[B, T], in the graph; this is what is exported."""
+        return self.forward(ids, numeric).logits
+
+    def forward(self, ids: tf.Tensor, numeric: tf.Tensor) -> Forward:
+        """Returns calibrated logits float32[B, T] and the model's extras, in the graph."""
         if self.admission is not None:
             ids = self.admission(ids)
         ids, _, forward, _ = self._forward(ids, numeric, training=False)
-        return self.calibrator(forward.logits, ids)
+        return forward._replace(logits=self.calibrator(forward.logits, ids))
 
     def n_parameters(self) -> dict[str, int]:
         """Number of learned values in the table and in dense variables, and rows in use."""

@@ -13,7 +13,16 @@ from ctr.errors import ConfigError
 
 GROUP = "ctr.commands"
 #: Optional import packages and the extra of the distribution that brings each.
-EXTRAS = {"apache_beam": "stream", "sklearn": "bench", "vowpalwabbit": "bench"}
+EXTRAS = {
+    "apache_beam": "stream",
+    "ai_edge_litert": "lite",
+    "httptools": "serve",
+    "prometheus_client": "serve",
+    "sklearn": "bench",
+    "starlette": "serve",
+    "uvicorn": "serve",
+    "vowpalwabbit": "bench",
+}
 
 
 def load_verbs() -> tuple[dict[str, ModuleType], dict[str, str]]:

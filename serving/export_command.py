@@ -26,6 +26,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DATA",
         help="data to compare predictions on (default: what RUN was trained on)",
     )
+    parser.add_argument(
+        "--reference",
+        action="append",
+        default=[],
+        metavar="FEATURE=VALUE",
+        help="a presentation feature's value in the reference treatment of predict_with_quality; "
+        "one for each such feature (default: the most frequent combination in the data)",
+    )
+    parser.add_argument(
+        "--lite",
+        action="store_true",
+        help="also write lite/model.tflite, the model after hashing, for LiteRT",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -43,8 +56,9 @@ def run(args: argparse.Namespace) -> int:
     from serving.export import export_model
     from serving.predictor import read_manifest
 
-    path = export_model(args.run_dir, args.models_dir, args.data)
+    path = export_model(args.run_dir, args.models_dir, args.data, args.reference, args.lite)
     manifest = read_manifest(path)
-    shown = {name: manifest[name] for name in ("run", "examples", "parity", "signatures")}
+    named = ("run", "examples", "parity", "reference_treatment", "signatures")
+    shown = {name: manifest[name] for name in named}
     print(json.dumps({"model": str(path), **shown}, indent=1))
     return 0

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from ctr.data import manifest
 from ctr.data.reader import verify
+from ctr.encoding import Encoder
 from ctr.errors import CheckpointError, ExportError, StreamError
 from ctr.learner import Learner
-from serving.predictor import Predictor
+from serving.warmup import made_up_rows
 
 #: Largest difference of a probability that an export may have.
 TOLERANCE = 1e-6
 #: Examples that are compared.
 N_EXAMPLES = 4096
+#: Made-up rows whose scores the manifest keeps.
+CHECK_ROWS = 64
 
 
 class ParityError(ExportError):
@@ -70,21 +75,44 @@ def last_examples(data_dir: Path, learner: Learner, n: int = N_EXAMPLES) -> pa.T
     return pa.concat_tables(reversed(parts))
 
 
-def check_parity(learner: Learner, predictor: Predictor, examples: pa.Table) -> Parity:
-    """Scores examples with the learner and with the exported model.
+def check_parity(
+    learner: Learner,
+    predict: Callable[[pa.Table], NDArray[np.float32]],
+    examples: pa.Table,
+    what: str = "the exported model",
+) -> Parity:
+    """Scores examples with the learner and with what was exported.
 
     Raises:
         ParityError: a probability is not finite or differs by more than ``TOLERANCE``.
     """
     encoded = learner.encoder.encode(examples, "the last examples")
     expected = learner.predict(encoded.ids, encoded.numeric)
-    served = predictor.predict(examples).reshape(expected.shape)
+    served = predict(examples).reshape(expected.shape)
     difference = float(np.max(np.abs(served.astype(np.float64) - expected), initial=0.0))
     # Written so that a NaN on either side fails too.
     if not difference <= TOLERANCE:
         raise ParityError(
-            f"the exported model differs from the learner by up to {difference:.3g} in the "
+            f"{what} differs from the learner by up to {difference:.3g} in the "
             f"probability of one of the last {examples.num_rows:,} examples; at most "
             f"{TOLERANCE:g} is allowed. Nothing was published."
         )
     return Parity(examples.num_rows, difference)
+
+
+def check_scores(learner: Learner) -> list[list[float]]:
+    """Returns what the learner predicts for made-up rows, float[CHECK_ROWS][T].
+
+    They go into the manifest: whoever loads the model, anywhere and whenever, can tell whether it
+    still predicts what it did.
+    """
+    encoded = learner.encoder.encode(check_rows(learner.encoder), "the check rows")
+    return learner.predict(encoded.ids, encoded.numeric).astype(float).tolist()
+
+
+def check_rows(encoder: Encoder) -> pa.RecordBatch:
+    """Returns the made-up rows that ``check_scores`` are of."""
+    rows = made_up_rows(encoder, CHECK_ROWS)
+    return pa.RecordBatch.from_pydict(
+        {name: column if column.ndim == 1 else column.tolist() for name, column in rows.items()}
+    )

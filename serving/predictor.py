@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +18,9 @@ from ctr.errors import ExportError, SchemaError
 from ctr.schema import schema_from_dict
 from serving.signatures import DEFAULT
 from serving.versions import FORMAT, MANIFEST, newest_version
+
+#: What a model predicts from: columns by name, or an Arrow batch or table.
+Columns: TypeAlias = Mapping[str, NDArray[Any] | Sequence[Any]] | pa.RecordBatch | pa.Table
 
 
 class Predictor:
@@ -37,13 +40,14 @@ class Predictor:
     ) -> None:
         self.folder = folder
         self.manifest = dict(manifest or {})
-        self._encoder = encoder
+        self.encoder = encoder
         try:
             # The signature does not keep its variables alive, the loaded model does.
             self._model = tf.saved_model.load(str(folder))
         except (OSError, ValueError, tf.errors.OpError) as error:
             raise ExportError(f"{folder}: the SavedModel cannot be loaded: {error}") from None
-        self._signature = self._model.signatures[DEFAULT]
+        if DEFAULT not in self._model.signatures:
+            raise ExportError(f"{folder}: the SavedModel has no signature {DEFAULT!r}.")
 
     @classmethod
     def load(cls, path: str | Path) -> Predictor:
@@ -63,9 +67,7 @@ class Predictor:
         encoder = Encoder(schema, manifest["recipe"]["table_rows"])
         return cls(folder, encoder, manifest)
 
-    def predict(
-        self, columns: Mapping[str, NDArray[Any] | Sequence[Any]] | pa.RecordBatch | pa.Table
-    ) -> NDArray[np.float32]:
+    def predict(self, columns: Columns) -> NDArray[np.float32]:
         """Predicts N rows.
 
         Args:
@@ -80,16 +82,29 @@ class Predictor:
         Raises:
             SchemaError: a column is missing, has another length or cannot be read as its feature.
         """
+        return self.outputs(columns)["probabilities"]
+
+    def outputs(self, columns: Columns, signature: str = DEFAULT) -> dict[str, NDArray[Any]]:
+        """Returns all outputs of a signature that takes raw columns, by name.
+
+        Raises:
+            ExportError: the model has no such signature.
+            SchemaError: as ``predict``.
+        """
+        if signature not in self._model.signatures:
+            known = ", ".join(self._model.signatures)
+            raise ExportError(f"{self.folder} has no signature {signature!r}; it has {known}.")
         if isinstance(columns, Mapping):
             columns = self._batch(columns)
-        raw = self._encoder.raw_columns(columns, "the request")
-        specs = self._encoder.signature()
+        raw = self.encoder.raw_columns(columns, "the request")
+        specs = self.encoder.signature()
         tensors = {name: tf.constant(values, specs[name].dtype) for name, values in raw.items()}
-        return self._signature(**tensors)["probabilities"].numpy()
+        found = self._model.signatures[signature](**tensors)
+        return {name: value.numpy() for name, value in found.items()}
 
     def _batch(self, columns: Mapping[str, NDArray[Any] | Sequence[Any]]) -> pa.RecordBatch:
         arrays: dict[str, pa.Array] = {}
-        for name in self._encoder.columns:
+        for name in self.encoder.columns:
             if name not in columns:
                 continue  # the encoder says which one is missing, and what there is instead
             values = columns[name]

@@ -8,11 +8,16 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from ctr.api import Forward
 from ctr.encoding import Encoder
 from ctr.learner import Learner
+from serving.treatment import Treatment, shown_as
 
 DEFAULT = "serving_default"
 EXAMPLES = "predict"
+QUALITY = "predict_with_quality"
+#: Extras of a factorized model that are returned beside its quality.
+_VECTORS = ("quality", "presentation")
 
 
 @dataclass(frozen=True)
@@ -38,30 +43,59 @@ class ServingGraph:
         }
 
 
-def serving_graph(learner: Learner) -> ServingGraph:
+def serving_graph(learner: Learner, reference: Treatment | None = None) -> ServingGraph:
     """Traces the signatures of a learner.
 
-    Both return ``probabilities`` and ``logits``, calibrated: float32[B] for one label,
+    All return ``probabilities`` and ``logits``, calibrated: float32[B] for one label,
     float32[B, T] for several. ``serving_default`` takes one tensor per column of the schema, as
     ``Encoder.graph_encode``; ``predict`` takes ``examples``, string[B].
+
+    With a reference treatment there is also ``predict_with_quality``, which takes the same columns
+    and returns besides ``quality_probabilities`` and ``quality_logits``: what the row would get if
+    it were shown in the reference treatment. A factorized model adds its vectors ``quality`` and
+    ``presentation``, float32[B, 1 + D] for one label, float32[B, T, 1 + D] for several.
+
+    Args:
+        learner: The learner.
+        reference: A value for every presentation feature; empty or None for no such signature.
     """
     encoder = learner.encoder
     specs = encoder.signature()
 
+    def forward(columns: dict[str, tf.Tensor]) -> Forward:
+        return learner.forward(*encoder.graph_encode(columns))
+
+    def by_label(values: tf.Tensor) -> tf.Tensor:
+        return values[:, 0] if len(learner.labels) == 1 else values
+
     def outputs(columns: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        logits = learner.logits(*encoder.graph_encode(columns))
-        if len(learner.labels) == 1:
-            logits = logits[:, 0]
+        logits = by_label(forward(columns).logits)
         return {"probabilities": tf.sigmoid(logits), "logits": logits}
 
     def from_examples(examples: tf.Tensor) -> dict[str, tf.Tensor]:
         return outputs(_parse(encoder, examples))
+
+    def with_quality(columns: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        shown = forward(columns)
+        logits = by_label(shown.logits)
+        quality = by_label(forward(shown_as(encoder, columns, reference or {})).logits)
+        vectors = {name: by_label(shown.aux[name]) for name in _VECTORS if name in shown.aux}
+        return {
+            "probabilities": tf.sigmoid(logits),
+            "logits": logits,
+            "quality_probabilities": tf.sigmoid(quality),
+            "quality_logits": quality,
+            **vectors,
+        }
 
     examples = tf.TensorSpec([None], tf.string, name="examples")
     signatures = {
         DEFAULT: tf.function(outputs, input_signature=[specs]).get_concrete_function(),
         EXAMPLES: tf.function(from_examples, input_signature=[examples]).get_concrete_function(),
     }
+    if reference:
+        traced = tf.function(with_quality, input_signature=[specs]).get_concrete_function()
+        signatures[QUALITY] = traced
     module = tf.Module(name="exported")
     # The learner itself stays outside, or its optimizer slots would be exported with it.
     read = {v.ref() for traced in signatures.values() for v in traced.variables}

@@ -38,9 +38,13 @@ class LoadedRun:
         """Event time of the last example that was learned, microseconds since the epoch."""
         return self.saved.extra["event_time_us"]
 
+    def metrics(self, label: str) -> ProgressiveMetrics:
+        """Returns the progressive metrics of a label as they stood at the checkpoint."""
+        return saved_metrics(self.saved, label)
+
     def lifetime(self, label: str) -> dict[str, Any]:
         """Returns the progressive metrics of a label over everything learned so far."""
-        return saved_metrics(self.saved, label).lifetime()
+        return self.metrics(label).lifetime()
 
 
 def load_run(path: Path) -> LoadedRun:
