@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ctr.data import manifest
+from ctr.data.manifest import Shard
 from ctr.data.reader import verify
 from ctr.encoding import Encoder
 from ctr.errors import CheckpointError, ExportError, StreamError
@@ -60,6 +61,15 @@ def last_examples(data_dir: Path, learner: Learner, n: int = N_EXAMPLES) -> pa.T
         )
     if not shards:
         raise StreamError(f"{data_dir} holds no examples to compare predictions on.")
+    return last_rows(data_dir, shards, list(learner.encoder.columns), n)
+
+
+def last_rows(data_dir: Path, shards: Sequence[Shard], columns: list[str], n: int) -> pa.Table:
+    """Reads the last ``n`` rows of shards, or all if fewer.
+
+    Raises:
+        StreamError: a shard is missing or damaged.
+    """
     parts: list[pa.Table] = []
     missing = n
     for shard in reversed(shards):
@@ -67,7 +77,7 @@ def last_examples(data_dir: Path, learner: Learner, n: int = N_EXAMPLES) -> pa.T
         verify(path, shard)
         with pq.ParquetFile(path) as file:
             for group in reversed(range(file.num_row_groups)):
-                table = file.read_row_group(group, columns=list(learner.encoder.columns))
+                table = file.read_row_group(group, columns=columns)
                 parts.append(table.slice(max(0, table.num_rows - missing)))
                 missing -= parts[-1].num_rows
                 if not missing:

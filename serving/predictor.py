@@ -63,8 +63,11 @@ class Predictor:
                 raise ExportError(f"{folder} holds no exported model. Make one with octr export.")
             folder = newest
         manifest = read_manifest(folder)
-        schema = schema_from_dict(manifest["schema"], str(folder / MANIFEST))
-        encoder = Encoder(schema, manifest["recipe"]["table_rows"])
+        try:
+            schema = schema_from_dict(manifest["schema"], str(folder / MANIFEST))
+            encoder = Encoder(schema, manifest["recipe"]["table_rows"])
+        except (KeyError, TypeError) as error:
+            raise ExportError(f"{folder / MANIFEST} lacks {error}. Export again.") from None
         return cls(folder, encoder, manifest)
 
     def predict(self, columns: Columns) -> NDArray[np.float32]:
@@ -88,7 +91,7 @@ class Predictor:
         """Returns all outputs of a signature that takes raw columns, by name.
 
         Raises:
-            ExportError: the model has no such signature.
+            ExportError: the model has no such signature, or it cannot compute it.
             SchemaError: as ``predict``.
         """
         if signature not in self._model.signatures:
@@ -99,7 +102,10 @@ class Predictor:
         raw = self.encoder.raw_columns(columns, "the request")
         specs = self.encoder.signature()
         tensors = {name: tf.constant(values, specs[name].dtype) for name, values in raw.items()}
-        found = self._model.signatures[signature](**tensors)
+        try:
+            found = self._model.signatures[signature](**tensors)
+        except (TypeError, tf.errors.OpError) as error:
+            raise ExportError(f"{self.folder}: {signature} fails: {error}") from None
         return {name: value.numpy() for name, value in found.items()}
 
     def _batch(self, columns: Mapping[str, NDArray[Any] | Sequence[Any]]) -> pa.RecordBatch:

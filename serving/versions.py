@@ -21,10 +21,16 @@ _PARTIAL = ".export-"
 _STALE_S = 86_400.0
 
 
+def all_versions(models_dir: Path) -> list[Path]:
+    """Returns the version folders, by number."""
+    found = [p for p in models_dir.glob("[0-9]*") if p.name.isdecimal() and p.is_dir()]
+    return sorted(found, key=lambda path: int(path.name))
+
+
 def newest_version(models_dir: Path) -> Path | None:
     """Returns the version folder with the largest number, or None."""
-    found = [p for p in models_dir.glob("[0-9]*") if p.name.isdecimal() and p.is_dir()]
-    return max(found, key=lambda path: int(path.name), default=None)
+    found = all_versions(models_dir)
+    return found[-1] if found else None
 
 
 @contextmanager

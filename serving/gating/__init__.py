@@ -1,0 +1,1 @@
+"""The gate: what a new version must show before a server may pick it up."""
