@@ -102,7 +102,8 @@ def test_one_miscalibrated_on_a_slice_is_refused(bad: Callable, data: Path) -> N
         (own,) = rows(PHONE) - rows("")
         run.learner.calibrator.bias.scatter_nd_add([[own]], [[0.7]])
 
-    lax = replace(LAX, max_log_loss_increase=9.0, max_recent_calibration_error=9.0)
+    others = ("log_loss_increase", "auc_decrease", "recent_calibration_error")
+    lax = replace(LAX, **{f"max_{name}": 9.0 for name in others})
     verdict = gate(bad(phones_too_high), data, lax)
     assert failed(verdict) == {"max_slice_calibration_error"}
     assert f"device = {PHONE}" in verdict.reasons[0]
