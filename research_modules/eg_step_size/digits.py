@@ -63,7 +63,8 @@ class Study:
             variable.assign(value)
         images, digits = stream(seed, self._batches)
         out = self._run(tf.constant(images), tf.constant(digits), tf.constant(rate, tf.float32))
-        return tuple(part.numpy() for part in out)
+        loss, accuracy, scale = (part.numpy() for part in out)
+        return loss, accuracy, scale
 
     def _learn(
         self, images: tf.Tensor, digits: tf.Tensor, rate: tf.Tensor

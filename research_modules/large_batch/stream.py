@@ -27,6 +27,8 @@ from research_modules.large_batch.space import RATES, Knobs, space
 from research_modules.large_batch.trials import summary, table
 
 SIZES = (256, 8192)
+#: Name -> batch size, and whether the table is treated as a layer.
+SETTINGS = {"256": (256, False), "8192": (8192, False), "8192-layer": (8192, True)}
 TABLE_RATE = {"low": 0.01, "high": 1.0, "log": True}
 #: Excess loss in nats above which a trial counts as diverged.
 DIVERGED = 0.3
@@ -134,9 +136,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Four optimizers, equally tuned, on one pass.")
     parser.add_argument("--trials", type=int, default=24, help="of each arm (default: 24)")
     parser.add_argument("--rows", type=int, default=307_200, help="examples (default: 307200)")
+    parser.add_argument(
+        "--setting", choices=[*SETTINGS], action="append", help="batch and table (default: all)"
+    )
     args = parser.parse_args()
-    results = {}
-    for size, layer in ((SIZES[0], False), (SIZES[1], False), (SIZES[1], True)):
+    results: dict[tuple[str, int, bool], dict[str, Any]] = {}
+    for size, layer in (SETTINGS[name] for name in args.setting or SETTINGS):
         what = "table as a layer" if layer else "table by rows"
         print(f"\nBatch {size}, {what}, excess log loss of {args.trials} trials each\n")
         for name in RULES:
@@ -144,14 +149,15 @@ def main() -> None:
             results[name, size, layer] = {**tuned(one, args.trials), "pass": one}
         found = {name: results[name, size, layer] for name in RULES}
         print(table({name: result["found"] for name, result in found.items()}))
-        print("\nWinner on the other stream:", end=" ")
-        print(", ".join(f"{name} {result['other']:.4f}" for name, result in found.items()))
-    print(
-        "\nThe small batch's winner at the large batch, all rates kept, times sqrt, times ratio\n"
-    )
+        others = (f"{name} {result['other']:.4f}" for name, result in found.items())
+        print("\nWinner on the other stream:", ", ".join(others), flush=True)
+    if len({size for _, size, layer in results if not layer}) < len(SIZES):
+        return
+    print("\nThe small batch's winner at the large batch: rates kept, times root, times ratio\n")
     ratio = SIZES[1] / SIZES[0]
     for name in RULES:
-        choice, one = results[name, SIZES[0], False]["choice"], results[name, SIZES[1], False]
+        choice = results[name, SIZES[0], False]["choice"]
+        one = results[name, SIZES[1], False]
         cells = []
         for factor in (1.0, ratio**0.5, ratio):
             rated = {k: v * factor if k in ("rate", "table") else v for k, v in choice.items()}

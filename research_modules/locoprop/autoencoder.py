@@ -106,10 +106,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="LocoProp against BackProp on an autoencoder.")
     parser.add_argument("--seeds", type=int, default=3, help="seeds of each line (default: 3)")
     parser.add_argument("--epochs", type=int, default=60, help="passes (default: 60)")
+    parser.add_argument(
+        "--batch", type=int, choices=[*TUNED], action="append", help="batch size (default: all)"
+    )
     args = parser.parse_args()
-    print("| batch | method | rate | " + " | ".join(f"epoch {e}" for e in _shown(args.epochs)))
-    for size, methods in TUNED.items():
-        for name, (rule, rate) in methods.items():
+    epochs = " | ".join(f"epoch {e}" for e in _shown(args.epochs))
+    print(f"| batch | method | rate | {epochs} |")
+    print("| --- " * (3 + len(_shown(args.epochs))) + "|")
+    for size in args.batch or TUNED:
+        for name, (rule, rate) in TUNED[size].items():
             one = Autoencoder(size, args.epochs, rule)
             runs = np.array([one.run(rate, seed) for seed in range(args.seeds)])
             cells = " | ".join(f"{runs[:, e - 1].mean():.2f}" for e in _shown(args.epochs))
