@@ -125,7 +125,10 @@ class RecordedModel(tf.Module):
         """
         calls, self._recorder.calls = self._recorder.calls or [], None
         # The tower lists its layers itself; those inside of cross layers are only recorded.
-        calls = [*calls, *(Call(x.preactivation, _dense(x.kernel, x.bias, x.inputs)) for x in forward.layers)]
+        calls = [
+            *calls,
+            *(Call(x.preactivation, _dense(x.kernel, x.bias, x.inputs)) for x in forward.layers),
+        ]
         found = [p.variable.ref() for call in calls for p in call.parameters]
         missing = [v.name for v in self.trainable_variables if v.ref() not in set(found)]
         if missing or len(set(found)) < len(found):

@@ -160,7 +160,9 @@ class PairCodesState(tf.Module):
         heads = tf.reshape(tf.gather(table.embedding, tokens), [-1, config.heads, self._width])
         ready = batch.seen >= config.start
         open_ = ready & (batch.seen < config.freeze) if config.freeze else ready
-        self._reseed(heads, counted, open_)
+        # Drawing tokens takes a sort: only when there is a centroid to be put onto one.
+        due = open_ & tf.reduce_any(self.idle > config.patience)
+        tf.cond(due, lambda: self._reseed(heads, counted), lambda: None)
         codes = nearest_codes(heads, self.centroids)
         moved, used = moved_centroids(
             self.centroids, heads, codes, tf.cast(counted, tf.float32), config.decay
@@ -205,7 +207,7 @@ class PairCodesState(tf.Module):
         drawn = to_rows(mixed, salt64("placebo"), self._config.codes + 1)
         return tf.cast(drawn, tf.int64) - 1, self._config.codes
 
-    def _reseed(self, heads: tf.Tensor, counted: tf.Tensor, open_: tf.Tensor) -> None:
+    def _reseed(self, heads: tf.Tensor, counted: tf.Tensor) -> None:
         config = self._config
         key = tf.stack([tf.constant(self._seed, tf.int64), self.steps])
         n_codes = min(config.codes, counted.shape[0])
@@ -214,8 +216,9 @@ class PairCodesState(tf.Module):
         places = tf.pad(found.indices, [[0, 0], [0, config.codes - n_codes]])
         real = tf.pad(found.values >= 0.0, [[0, 0], [0, config.codes - n_codes]])
         tokens = tf.gather(tf.transpose(heads, [1, 0, 2]), places, batch_dims=1)
-        dead = (self.idle > config.patience) & real & open_
+        dead = (self.idle > config.patience) & real
         self.centroids.assign(tf.where(dead[..., None], tokens, self.centroids))
+        self.idle.assign(tf.where(dead, 0, self.idle))
 
     def _give(
         self, tokens: tf.Tensor, codes: tf.Tensor, counted: tf.Tensor, ready: tf.Tensor,
