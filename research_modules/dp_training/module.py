@@ -65,7 +65,8 @@ class DpTraining:
         epsilon: The guarantee aimed at; not used if ``noise`` is given.
         delta: The probability with which it may fail; below one over the number of units.
         noise: Noise multiplier; 0 computes it from ``epsilon``.
-        clip: Bound on the norm of an example's gradient.
+        clip: Bound on the norm of an example's gradient. If it cuts clicks more than the rest,
+            predictions are too low: watch calibration.
         batches: Batches in a release.
         grow_below: Noisy signal-to-noise ratio below which ``batches`` doubles; 0 never.
         most_batches: Bound on that.
@@ -86,7 +87,7 @@ class DpTraining:
     epsilon: float = 8.0
     delta: float = 1e-6
     noise: float = 0.0
-    clip: float = 1.0
+    clip: float = 4.0
     batches: int = 4
     grow_below: float = 0.0
     most_batches: int = 64
@@ -97,7 +98,7 @@ class DpTraining:
     share: float = 0.1
     threshold: float = 4.0
     most_rows: int = 4096
-    row_rate: float = 0.05
+    row_rate: float = 0.003
     user: str = ""
     per_user: int = 1
     sampling: str = "chronological"
