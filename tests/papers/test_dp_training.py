@@ -50,7 +50,7 @@ BASE = Recipe(
     optimizer=Optimizers(RowDescent(), RowDescent(), SGD, SGD),
     calibrator=NoCalibration(), batch_size=16, table_rows=64, init_scale=0.3,
 )  # fmt: skip
-PLAIN = {"noise": 1e-20, "clip": 1e9, "batches": 1}
+PLAIN = {"noise": 1e-20, "clip": 1e9, "batches": 1, "row_rate": 0.05}
 
 
 def learner_of(**settings: object) -> Learner:
