@@ -50,6 +50,17 @@ class Change:
         return f"{text} {self.word}".rstrip()
 
 
+#: Headings in the table's order, with the format of the base's value.
+_FORMATS = {
+    "per-query AUCLoss": "{:.4f}",
+    "log loss": "{:.5f}",
+    "calibration error": "{:.4f}",
+    "PD": "{:.2%}",
+    "train CPU": "{:.2f} us",
+    "inference CPU": "{:.2f} us",
+    "memory": "{:,.0f} MiB",
+    "parameters": "{:,.0f}",
+}
 #: Heading and the cost's key of the columns that are ratios.
 _RATIOS = (
     ("train CPU", "cpu_us_per_example"),
@@ -122,7 +133,8 @@ def change_rows(report: Mapping[str, Any], label: str | None = None) -> list[lis
     if base is None or not arms:
         return []
     found = {name: changes(arm, base, label) for name, arm in arms.items()}
-    heads = list(dict.fromkeys(heading for row in found.values() for heading in row))
+    shown = {heading for row in found.values() for heading in row}
+    heads = [heading for heading in _FORMATS if heading in shown]
     sampled = any(arm["learned_share"] != 1.0 for arm in arms.values())
     rows = [["arm", *heads, *(["learned", "effective"] if sampled else [])]]
     rows.append(["base", *_values(base, label, heads), *([NONE, NONE] if sampled else [])])
@@ -137,18 +149,16 @@ def change_rows(report: Mapping[str, Any], label: str | None = None) -> list[lis
 
 def _values(base: Mapping[str, Any], label: str, heads: Sequence[str]) -> list[str]:
     metrics, costs = base["labels"][label]["metrics"], base["costs"]
-    auc, pd = metrics["per_query_auc"]["value"], base["prediction_difference"].get("value")
-    known = {
-        "per-query AUCLoss": (None if auc is None else 1 - auc, "{:.4f}"),
-        "log loss": (metrics["log_loss"]["value"], "{:.5f}"),
-        "calibration error": (metrics["calibration_error"]["value"], "{:.4f}"),
-        "PD": (pd, "{:.2%}"),
-        "train CPU": (costs["cpu_us_per_example"]["value"], "{:.2f} us"),
-        "inference CPU": (costs["inference_us_per_example"]["value"], "{:.2f} us"),
-        "memory": (costs["peak_memory_bytes"]["value"] / 2**20, "{:,.0f} MiB"),
-        "parameters": (costs["parameters"]["value"], "{:,.0f}"),
+    auc = metrics["per_query_auc"]["value"]
+    known = {heading: costs[key]["value"] for heading, key in _RATIOS}
+    known |= {
+        "per-query AUCLoss": None if auc is None else 1 - auc,
+        "log loss": metrics["log_loss"]["value"],
+        "calibration error": metrics["calibration_error"]["value"],
+        "PD": base["prediction_difference"].get("value"),
+        "memory": known["memory"] / 2**20,
     }
-    return [NONE if known[h][0] is None else known[h][1].format(known[h][0]) for h in heads]
+    return [NONE if known[h] is None else _FORMATS[h].format(known[h]) for h in heads]
 
 
 def text_changes(report: Mapping[str, Any]) -> str:

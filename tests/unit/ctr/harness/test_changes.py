@@ -61,6 +61,7 @@ def test_changes_are_relative_to_the_base(report: dict[str, Any]) -> None:
 
 def test_rows_hold_the_bases_values_and_a_samplers_shares(report: dict[str, Any]) -> None:
     heads, base, row = change_rows(report)
+    assert heads[:5] == ["arm", "per-query AUCLoss", "log loss", "PD", "train CPU"]
     assert dict(zip(heads, base, strict=True))["per-query AUCLoss"] == "0.4000"
     assert dict(zip(heads, base, strict=True))["PD"] == "20.00%"
     assert row[-2:] == ["28%", "63%"]
