@@ -29,8 +29,8 @@ class EgStepSize:
     Deviations: the default is the rule normalised to a cosine, whose strength needs no tuning per
         model. The base optimizer may be any; the direction is the average of its recent steps,
         where the paper has the buffer of heavy-ball momentum (``memory = 0`` with SGD and momentum
-        is the paper's). Only dense variables decide; the table follows their scale and has no
-        gains. Gains are bounded.
+        is the paper's). Only dense variables decide; the table follows their scales and has no
+        gains. The wide part has a scale of its own. Gains are bounded.
     Reduces to: the base optimizer, bit for bit, with ``rate = 0`` and ``gain_rate = 0``.
 
     Attributes:
@@ -38,8 +38,9 @@ class EgStepSize:
         memory: Decay of the average of past steps that a gradient is compared to; 0 compares it to
             the last step alone, which is right where the optimizer has momentum of its own.
         rule: ``cosine``, or ``raw`` for the paper's inner product, whose rate has a unit.
-        scope: ``global``: one scale, by all dense variables. ``group``: one for the wide part's
-            dense variables and wide columns, one for the tower and the embeddings.
+        scope: ``group``: one scale for the wide part's dense variables and wide columns, one for
+            the tower and the embeddings. ``global``: one for all, by all dense variables; the wide
+            part, whose steps are the longest, then decides alone.
         tables: False leaves the table's steps as they are.
         lowest: Least scale.
         highest: Greatest scale.
@@ -51,7 +52,7 @@ class EgStepSize:
     rate: float = 0.1
     memory: float = 0.9
     rule: str = "cosine"
-    scope: str = "global"
+    scope: str = "group"
     tables: bool = True
     lowest: float = 1e-3
     highest: float = 1e3

@@ -14,7 +14,7 @@ from ctr.table import Table
 from ctr.update import GradientState, Trace
 from research_modules.eg_step_size.scale import EgScale, ScaleState
 
-SCOPES = ("global", "group")
+SCOPES = ("group", "global")
 
 
 @dataclass(frozen=True)
@@ -23,18 +23,18 @@ class EgUpdate:
 
     Attributes:
         scale: The rules.
-        scope: ``global`` or ``group``.
+        scope: ``group`` or ``global``.
         tables: True scales the table's steps as well.
     """
 
     scale: EgScale = field(default_factory=EgScale)
-    scope: str = "global"
+    scope: str = "group"
     tables: bool = True
 
     def __post_init__(self) -> None:
         if self.scope not in SCOPES:
             raise ConfigError(
-                f"eg_step_size: scope must be global or group, received {self.scope!r}."
+                f"eg_step_size: scope must be group or global, received {self.scope!r}."
             )
 
     def build(self, model: tf.Module, table: Table, optimizers: Optimizers) -> EgState:

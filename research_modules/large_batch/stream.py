@@ -157,12 +157,12 @@ def main() -> None:
     ratio = SIZES[1] / SIZES[0]
     for name in RULES:
         choice = results[name, SIZES[0], False]["choice"]
-        one = results[name, SIZES[1], False]
+        large = results[name, SIZES[1], False]
         cells = []
         for factor in (1.0, ratio**0.5, ratio):
             rated = {k: v * factor if k in ("rate", "table") else v for k, v in choice.items()}
-            cells.append(f"{one['pass'].run(rated, 0):.4f}")
-        print(f"| {name} | {' | '.join(cells)} | retuned {one['found'].best:.4f} |")
+            cells.append(f"{large['pass'].run(rated, 0):.4f}")
+        print(f"| {name} | {' | '.join(cells)} | retuned {large['found'].best:.4f} |")
 
 
 if __name__ == "__main__":
