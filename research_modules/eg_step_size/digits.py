@@ -18,7 +18,7 @@ from ctr.bench.digits import DenseNet, load_digits
 from ctr.optimizers import KerasOptimizer
 from research_modules.eg_step_size.scale import EgScale, ScaleState
 
-RATES = (3e-5, 1e-4, 1e-3, 1e-2, 3e-2, 1e-1, 3e-1)
+RATES = (1e-4, 1e-3, 1e-2, 3e-2, 1e-1, 3e-1)
 METHODS = ("constant", "linear decay", "eg")
 SEGMENTS, BATCHES, SIZE = 4, 400, 32
 #: Bounds of the scale as in the paper's setting, where the base rate may be off by any factor.
