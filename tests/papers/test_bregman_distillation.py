@@ -17,7 +17,8 @@ from ctr.module import compose
 from ctr.recipe import Recipe
 from ctr.schema import Feature, Label, Schema
 from ctr.techniques.ensemble import EnsembleModule
-from ctr.testing import Bench, tiny_recipe
+from ctr.testing import tiny_recipe
+from ctr.testing.checks import Bench
 from research_modules.bregman_distillation.digits import Teacher, geometry, images, student
 from research_modules.bregman_distillation.geometry import TRANSFERS
 from research_modules.bregman_distillation.module import BregmanDistillation, BregmanLoss

@@ -14,7 +14,8 @@ from ctr.learner import Learner
 from ctr.models import Linear, Mlp
 from ctr.module import compose
 from ctr.recipe import Recipe
-from ctr.testing import Bench, tiny_recipe
+from ctr.testing import tiny_recipe
+from ctr.testing.checks import Bench
 from research_modules.nnpk.dense_stream import SCHEMA, learn, stream
 from research_modules.nnpk.digits import Digits
 from research_modules.nnpk.kernels import alignment, effective_rank, kernel_ridge, prior_kernel

@@ -15,7 +15,8 @@ from ctr.learner import Learner
 from ctr.models import Ensemble
 from ctr.module import compose
 from ctr.schema import Feature, Label, Schema
-from ctr.testing import Bench, tiny_recipe
+from ctr.testing import tiny_recipe
+from ctr.testing.checks import Bench
 from ctr.update import Trace
 from research_modules.patient_distillation.matching import distance
 from research_modules.patient_distillation.module import PatientDistillation
