@@ -121,12 +121,23 @@ def _parse(encoder: Encoder, examples: tf.Tensor) -> dict[str, tf.Tensor]:
     wanted: dict[str, Any] = {}
     for column, spec in encoder.signature().items():
         if spec.shape.rank == 2:
-            wanted[column] = tf.io.VarLenFeature(spec.dtype)
+            wanted[column] = tf.io.RaggedFeature(spec.dtype)
         else:
             missing = "" if spec.dtype == tf.string else np.nan
             wanted[column] = tf.io.FixedLenFeature([], spec.dtype, default_value=missing)
     parsed = tf.io.parse_example(examples, wanted)
     return {
-        column: tf.sparse.to_dense(value, "") if isinstance(value, tf.SparseTensor) else value
+        column: _padded(value, encoder.schema.feature(column).max_length)
+        if isinstance(value, tf.RaggedTensor)
+        else value
         for column, value in parsed.items()
     }
+
+
+def _padded(tokens: tf.RaggedTensor, length: int) -> tf.Tensor:
+    """Returns string[B, L] of the tokens that count.
+
+    Further ones would be cut later anyway; here they would widen every row of the batch.
+    """
+    kept = tf.ragged.boolean_mask(tokens, tf.not_equal(tokens, ""))
+    return kept[:, :length].to_tensor("")
