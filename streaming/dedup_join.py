@@ -86,7 +86,7 @@ def resolve(
     """
     table = pa.Table.from_batches(list(batches))
     columns = {name: table.column(name).to_numpy() for name in table.schema.names}
-    group = _group(columns["low"], columns["high"])
+    group = group_keys(columns["low"], columns["high"])
     shown = np.flatnonzero(columns["kind"] == IMPRESSION)
     order = np.lexsort(
         (columns["row"][shown], columns["part"][shown], columns["time"][shown], group[shown])
@@ -116,7 +116,7 @@ def resolve(
     return pa.RecordBatch.from_pydict({n: pa.array(c) for n, c in verdicts.items()}), counts
 
 
-def _group(low: NDArray[np.uint64], high: NDArray[np.uint64]) -> Ints:
+def group_keys(low: NDArray[np.uint64], high: NDArray[np.uint64]) -> Ints:
     """Numbers equal keys alike, from 0."""
     order = np.lexsort((high, low))
     new = np.ones(len(order), np.bool_)

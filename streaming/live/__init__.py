@@ -1,0 +1,1 @@
+"""Event streams that never end: joined to labelled examples, committed, watched."""
