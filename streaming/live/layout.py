@@ -48,9 +48,7 @@ def _keyed(keys: pa.Array, times: NDArray[np.int64]) -> dict[str, pa.Array]:
     }
 
 
-def shown_batch(
-    rows: pa.RecordBatch, keys: pa.Array, times: NDArray[np.int64]
-) -> pa.RecordBatch:
+def shown_batch(rows: pa.RecordBatch, keys: pa.Array, times: NDArray[np.int64]) -> pa.RecordBatch:
     """Returns impressions for the join.
 
     Args:
@@ -73,9 +71,7 @@ def is_events(batch: pa.RecordBatch) -> bool:
     return batch.schema.get_field_index(KIND) >= 0
 
 
-def by_partition(
-    batch: pa.RecordBatch, n_partitions: int
-) -> Iterator[tuple[int, pa.RecordBatch]]:
+def by_partition(batch: pa.RecordBatch, n_partitions: int) -> Iterator[tuple[int, pa.RecordBatch]]:
     """Yields ``(partition, rows)``; a partition sees everything about its keys."""
     if n_partitions == 1:
         yield 0, batch

@@ -70,9 +70,7 @@ def tuples(rows: Iterable[pa.RecordBatch]) -> Counter[tuple]:
     found: Counter[tuple] = Counter()
     for batch in rows:
         for row in batch.to_pylist():
-            times = tuple(
-                row[f"{x}_time"] and int(row[f"{x}_time"].timestamp()) for x in LABELS
-            )
+            times = tuple(row[f"{x}_time"] and int(row[f"{x}_time"].timestamp()) for x in LABELS)
             at = int(row["event_time"].timestamp())
             labels = tuple(row[x] for x in LABELS)
             found[(row["example_id"], row["user"], at, labels, times, row["correction"])] += 1

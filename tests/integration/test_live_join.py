@@ -12,7 +12,7 @@ from apache_beam.options.pipeline_options import PipelineOptions, StandardOption
 from apache_beam.testing.test_pipeline import TestPipeline
 from apache_beam.testing.test_stream import TestStream
 from apache_beam.testing.util import assert_that
-from live_events import Event, S, Shown, batches, expected, rules, tuples
+from live_events import Event, Shown, batches, expected, rules, tuples
 
 from streaming.arrow_coder import RecordBatchCoder
 from streaming.live.join import JoinLive
@@ -131,5 +131,3 @@ def test_state_of_a_partition_is_collected() -> None:
         late = joined.late | beam.Map(lambda b: b.num_rows)
         assert_that(late, lambda found: pytest.fail(str(found)) if found != [1] else None,
                     label="late")  # fmt: skip
-
-

@@ -48,7 +48,8 @@ def cut(draw, elements: list[Element]):
         n = draw(st.integers(1, len(elements) - at))
         at += n
         true = min((e.time_s for e in elements[at:]), default=10**6)
-        watermark = max(watermark, draw(st.sampled_from([watermark, true, (watermark + true) // 2])))
+        halfway = (watermark + true) // 2
+        watermark = max(watermark, draw(st.sampled_from([watermark, true, halfway])))
         watermark = min(watermark, true)
         pieces.append((elements[at - n : at], watermark))
     return pieces

@@ -191,7 +191,8 @@ def test_a_million_ids_are_refused_or_counted(shared_server: Any, request_rows: 
 @pytest.mark.parametrize(
     "path",
     [
-        "/v1/models/../../etc/passwd", "/v1/models/%2e%2e%2f%2e%2e%2fetc", "/v1/models/shop/../shop",
+        "/v1/models/../../etc/passwd", "/v1/models/%2e%2e%2f%2e%2e%2fetc",
+        "/v1/models/shop/../shop",
         "/v1/models/shop%00", "/v1/models/shop/versions/-1", "/v1/models/shop/versions/1e3",
         "/v1/models/shop/versions/99999999999999999999", "/v1/models/shop/labels/..",
         "/v1/models/shop/versions/1/../../other", "//v1/models/shop", "/v1/models/", "/",
