@@ -88,7 +88,7 @@ def test_overrides(file: Path, assignment: str, read: Callable[[Any], bool]) -> 
         ("arms.0.modules=[{beta=1}]", r"arms\[0\].modules\[0\]: expected {use"),
         ("arms.0.tune={'model.dim'=[1]}", r"add a \[tune\] table"),
         ("tune.trials=4", "tune: the key 'rows' is missing"),
-        ("tune={rows=5, method='bayes'}", "grid, random, optuna"),
+        ("tune={rows=5, method='bayes'}", "grid, random, halton, optuna"),
         ("name.x=1", "name is no table"),
         ("cost_rounds=5", "at least 6"),
         ("stream.data=", "`data` or `simulate`"),
