@@ -51,13 +51,13 @@ class BoundedProtocol(HttpToolsProtocol):
         """Starts the clock of a request on a connection that was kept alive."""
         super().on_message_begin()
         self._in_head = True
-        self._head_bytes = 0
         if self._timer is None:
             self._start_timer()
 
     def on_headers_complete(self) -> None:
         """Stops the clock: from here on the application watches it."""
         self._in_head = False
+        self._head_bytes = 0
         self._stop_timer()
         super().on_headers_complete()
 

@@ -13,8 +13,12 @@ from typing import Any
 import grpc
 import numpy as np
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
-from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
+from tensorflow_serving.apis.classification_pb2 import (
+    ClassificationRequest,
+    ClassificationResponse,
+)
 from tensorflow_serving.apis.get_model_metadata_pb2 import (
     GetModelMetadataRequest,
     GetModelMetadataResponse,
@@ -23,8 +27,14 @@ from tensorflow_serving.apis.get_model_status_pb2 import (
     GetModelStatusRequest,
     GetModelStatusResponse,
 )
+from tensorflow_serving.apis.inference_pb2 import MultiInferenceRequest, MultiInferenceResponse
+from tensorflow_serving.apis.model_management_pb2 import (
+    ReloadConfigRequest,
+    ReloadConfigResponse,
+)
 from tensorflow_serving.apis.model_pb2 import ModelSpec
 from tensorflow_serving.apis.predict_pb2 import PredictRequest, PredictResponse
+from tensorflow_serving.apis.regression_pb2 import RegressionRequest, RegressionResponse
 
 from serving.server.batcher import Batcher
 from serving.server.metadata import metadata_of, status_of
@@ -41,14 +51,24 @@ from serving.server.options import (
 from serving.server.pool import ModelPool
 
 log = logging.getLogger(__name__)
+_SERVICES: dict[str, dict[str, tuple[Any, Any]]] = {
+    "tensorflow.serving.PredictionService": {
+        "Predict": (PredictRequest, PredictResponse),
+        "GetModelMetadata": (GetModelMetadataRequest, GetModelMetadataResponse),
+        "Classify": (ClassificationRequest, ClassificationResponse),
+        "Regress": (RegressionRequest, RegressionResponse),
+        "MultiInference": (MultiInferenceRequest, MultiInferenceResponse),
+    },
+    "tensorflow.serving.ModelService": {
+        "GetModelStatus": (GetModelStatusRequest, GetModelStatusResponse),
+        "HandleReloadConfigRequest": (ReloadConfigRequest, ReloadConfigResponse),
+    },
+}
 _TYPES = {tf.string.as_datatype_enum: "string_val", tf.float32.as_datatype_enum: "float_val"}
 
 
-class Services(
-    prediction_service_pb2_grpc.PredictionServiceServicer,
-    model_service_pb2_grpc.ModelServiceServicer,
-):
-    """Both services.
+class Services:
+    """Both services; ``handlers`` names the methods.
 
     Args:
         options: Name and token.
@@ -64,6 +84,24 @@ class Services(
         self._pool = pool
         self._batcher = batcher
         self._metrics = metrics
+
+    def handlers(self) -> list[grpc.GenericRpcHandler]:
+        """Returns what a gRPC server routes requests by.
+
+        Not the generated ones: to those a message that cannot be parsed is an error of the server.
+        """
+        return [
+            grpc.method_handlers_generic_handler(
+                service,
+                {
+                    name: grpc.unary_unary_rpc_method_handler(
+                        getattr(self, name), _parser(request), response.SerializeToString
+                    )
+                    for name, (request, response) in methods.items()
+                },
+            )
+            for service, methods in _SERVICES.items()
+        ]
 
     async def Predict(self, request: PredictRequest, context: Any) -> PredictResponse:
         """Computes a signature."""
@@ -104,6 +142,8 @@ class Services(
         code = grpc.StatusCode.OK
         try:
             self._authorize(context)
+            if isinstance(request, RequestError):
+                raise request
             return await method(request)
         except RequestError as error:
             code = error.code
@@ -162,6 +202,16 @@ class Services(
         token = self._options.token.encode()
         if kind.lower() != "bearer" or not hmac.compare_digest(given.encode(), token):
             raise UnauthorizedError("a bearer token is needed.")
+
+
+def _parser(message: Any) -> Callable[[bytes], Any]:
+    def parse(content: bytes) -> Any:
+        try:
+            return message.FromString(content)
+        except DecodeError:
+            return RequestError(f"this is no {message.DESCRIPTOR.name}.")
+
+    return parse
 
 
 async def _unsupported(request: Any) -> Any:

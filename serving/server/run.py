@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import grpc
 import uvicorn
-from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
 from ctr.errors import ConfigError
 from serving.server.batcher import Batcher
@@ -128,8 +127,7 @@ async def _start_rpc(options: ServerOptions, services: Services) -> tuple[grpc.a
             ("grpc.keepalive_time_ms", 60_000),
         ],
     )
-    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(services, server)
-    model_service_pb2_grpc.add_ModelServiceServicer_to_server(services, server)
+    server.add_generic_rpc_handlers(tuple(services.handlers()))
     address = f"{options.host}:{options.grpc_port}"
     try:
         if options.tls_cert and options.tls_key:
