@@ -149,9 +149,13 @@ def learned(recipe, scale=None):
     return learner
 
 
+@pytest.fixture(scope="module")
+def plain():
+    return learned(RECIPE)
+
+
 @pytest.mark.parametrize("scope", ["global", "group"])
-def test_rate_zero_is_the_base_bit_for_bit(scope):
-    plain = learned(RECIPE)
+def test_rate_zero_is_the_base_bit_for_bit(scope, plain):
     scaled = learned(compose(RECIPE, [EgStepSize(rate=0.0, scope=scope)]))
     for name in ("table", "model"):
         for ours, theirs in zip(

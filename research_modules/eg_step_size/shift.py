@@ -1,0 +1,133 @@
+"""Four decades of base rate and a shift: ``python -m research_modules.eg_step_size.shift``.
+
+The stream has known click probabilities (``ctr.bench.planted``); halfway, half of the ids get new
+effects. SGD with momentum moves the dense variables at a rate that is constant, falls linearly to
+0, or is constant under a learned scale, which moves the rows as well. Rows have AdaGrad at a rate
+of their own. Shown is the progressive log loss above the entropy of the truth.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctr.bench.planted import SCHEMA, TABLE_ROWS, Planted, planted_stream, progressive_losses
+from ctr.learner import Learner
+from ctr.models import Mlp
+from ctr.module import compose
+from ctr.optimizers import AdaGrad, KerasOptimizer, Optimizers
+from ctr.recipe import Recipe
+from research_modules.eg_step_size import EgStepSize
+
+RATES = (1e-4, 1e-3, 1e-2, 1e-1, 3e-1, 1.0)
+METHODS = ("constant", "linear decay", "eg")
+SIZE, LAUNCH = 256, 50
+#: Launches after the shift that count as the recovery: 200 batches.
+AFTER = 4
+SGD = KerasOptimizer("SGD", 1.0, momentum=0.9)
+RECIPE = Recipe(
+    model=Mlp(dim=8, hidden=(48, 32, 16)), batch_size=SIZE, table_rows=TABLE_ROWS,
+    optimizer=Optimizers(AdaGrad(0.02), AdaGrad(0.02), SGD, SGD),
+)  # fmt: skip
+#: One scale and the bounds of the paper's setting, where the base rate may be off by any factor.
+EG = EgStepSize(memory=0.0, scope="global", lowest=1e-6, highest=1e6)
+
+
+class Pass(NamedTuple):
+    """One pass, by launches of 50 batches.
+
+    Attributes:
+        losses: Mean excess log loss in nats, float64[launches].
+        scales: The scale after each launch, float64[launches]; 1 without one.
+    """
+
+    losses: NDArray[np.float64]
+    scales: NDArray[np.float64]
+
+    @property
+    def recovery(self) -> float:
+        """Mean excess loss of the 200 batches after the shift, in nats."""
+        shift = len(self.losses) // 2
+        return float(self.losses[shift : shift + AFTER].mean())
+
+    @property
+    def rise(self) -> float:
+        """Scale 50 batches after the shift over the scale before it."""
+        shift = len(self.scales) // 2
+        return float(self.scales[shift] / self.scales[shift - 1])
+
+
+class Study:
+    """A learner that serves all rates of a method.
+
+    Args:
+        method: A name of ``METHODS``.
+    """
+
+    def __init__(self, method: str) -> None:
+        self._recipe = compose(RECIPE, [EG]) if method == "eg" else RECIPE
+        self._decay = method == "linear decay"
+        self._learner = Learner(self._recipe, SCHEMA, 0, n_batches=LAUNCH)
+        self._start = [v.numpy().copy() for v in self._learner.variables]
+
+    def run(self, rate: float, stream: Planted) -> Pass:
+        """Returns one pass over the stream at a base rate, from the same initial values."""
+        for variable, value in zip(self._learner.variables, self._start, strict=True):
+            variable.assign(value.copy())
+        update, rows = self._learner.update, SIZE * LAUNCH
+        n = len(stream.labels) // rows
+        losses, scales = np.empty(n), np.ones(n)
+        for launch in range(n):
+            for state in update.states:
+                state.optimizer.learning_rate.assign(rate * (1 - launch / n * self._decay))
+            part = Planted(*(
+                array[launch * rows : (launch + 1) * rows]
+                for array in (stream.ids, stream.labels, stream.probs)
+            ))  # fmt: skip
+            losses[launch] = progressive_losses(self._recipe, part, 0, self._learner).mean()
+            if hasattr(update, "scales"):
+                scales[launch] = math.exp(update.scales[0].log_scale.numpy())
+        return Pass(losses, scales)
+
+
+def sweep(rates: Sequence[float], streams: Sequence[Planted]) -> dict[str, list[list[Pass]]]:
+    """Returns the passes by method, rate and stream."""
+    found = {}
+    for method in METHODS:
+        study = Study(method)
+        found[method] = [[study.run(rate, stream) for stream in streams] for rate in rates]
+    return found
+
+
+def main() -> None:
+    """Prints the tables."""
+    parser = argparse.ArgumentParser(description="Four decades of base rate, and a shift.")
+    parser.add_argument("--seeds", type=int, default=3, help="streams of each line (default: 3)")
+    parser.add_argument("--rows", type=int, default=307_200, help="examples (default: 307200)")
+    args = parser.parse_args()
+    streams = [planted_stream(args.rows, seed, args.rows // 2) for seed in range(args.seeds)]
+    found = sweep(RATES, streams)
+    for title, value in (
+        ("Excess log loss, whole stream", lambda one: one.losses.mean()),
+        ("Excess log loss, 200 batches after the shift", lambda one: one.recovery),
+        ("Scale 50 batches after the shift, over the one before it", lambda one: one.rise),
+    ):
+        print(f"\n{title}: mean over streams ± standard error of the mean\n")
+        print(f"| method | {' | '.join(f'{rate:g}' for rate in RATES)} |")
+        print("| --- " * (len(RATES) + 1) + "|")
+        for method, by_rate in found.items():
+            cells = []
+            for passes in by_rate:
+                values = np.array([value(one) for one in passes])
+                error = values.std(ddof=1) / len(values) ** 0.5 if len(values) > 1 else math.nan
+                cells.append(f"{values.mean():.4f} ± {error:.4f}")
+            print(f"| {method} | {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    main()
