@@ -206,11 +206,13 @@ def main() -> None:
     parser.add_argument("--teacher-batches", type=int, default=3000)
     parser.add_argument("--student-batches", type=int, default=100)
     parser.add_argument("--rates", type=float, nargs="+", default=[0.05, 0.1])
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     args = parser.parse_args()
     studies = [
         Study(seed, args.teacher_batches, args.student_batches) for seed in range(args.seeds)
     ]
-    for name, settings in ARMS.items():
+    for name in args.arms:
+        settings = ARMS[name]
         by_rate: dict[float, list[dict[str, float]]] = {}
         for rate in args.rates:
             learner = None
