@@ -22,6 +22,7 @@ from ctr.models import Mlp
 from ctr.module import compose
 from ctr.optimizers import AdaGrad, KerasOptimizer, Optimizers
 from ctr.recipe import Recipe
+from ctr.update import GradientState
 from research_modules.eg_step_size import EgStepSize
 
 RATES = (1e-4, 1e-3, 1e-2, 1e-1, 3e-1, 1.0)
@@ -80,15 +81,14 @@ class Study:
         for variable, value in zip(self._learner.variables, self._start, strict=True):
             variable.assign(value.copy())
         update, rows = self._learner.update, SIZE * LAUNCH
+        assert isinstance(update, GradientState)  # both arms take one gradient step per batch
         n = len(stream.labels) // rows
         losses, scales = np.empty(n), np.ones(n)
         for launch in range(n):
             for state in update.states:
                 state.optimizer.learning_rate.assign(rate * (1 - launch / n * self._decay))
-            part = Planted(*(
-                array[launch * rows : (launch + 1) * rows]
-                for array in (stream.ids, stream.labels, stream.probs)
-            ))  # fmt: skip
+            now = slice(launch * rows, (launch + 1) * rows)
+            part = Planted(stream.ids[now], stream.labels[now], stream.probs[now])
             losses[launch] = progressive_losses(self._recipe, part, 0, self._learner).mean()
             if hasattr(update, "scales"):
                 scales[launch] = math.exp(update.scales[0].log_scale.numpy())
