@@ -45,7 +45,7 @@ class KerasOptimizer:
     weight_decay: float = 0.0
     momentum: float = 0.0
 
-    def build(self, variables: Sequence[tf.Variable]) -> _KerasState:
+    def build(self, variables: Sequence[tf.Variable]) -> KerasState:
         """Creates the slots.
 
         Raises:
@@ -67,12 +67,14 @@ class KerasOptimizer:
         if self.momentum:
             options["momentum"] = self.momentum
         try:
-            return _KerasState(known[self.name](**options), variables)
+            return KerasState(known[self.name](**options), variables)
         except (TypeError, ValueError) as error:
             raise ConfigError(f"optimizer {self.name}: {error}") from None
 
 
-class _KerasState(tf.Module):
+class KerasState(tf.Module):
+    """The built form of :class:`KerasOptimizer`; ``optimizer`` is Keras' own."""
+
     def __init__(self, optimizer: tf_keras.optimizers.Optimizer, variables: Sequence) -> None:
         super().__init__(name="keras_optimizer")
         self.optimizer = optimizer
@@ -82,6 +84,7 @@ class _KerasState(tf.Module):
         self.slots = list(self.optimizer.variables)
 
     def apply(self, gradients: Sequence[tf.Tensor]) -> None:
+        """Moves the variables, in the order in which they were given."""
         self.optimizer.apply_gradients(zip(gradients, self._targets, strict=True))
 
 

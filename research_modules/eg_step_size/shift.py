@@ -21,6 +21,7 @@ from ctr.learner import Learner
 from ctr.models import Mlp
 from ctr.module import compose
 from ctr.optimizers import AdaGrad, KerasOptimizer, Optimizers
+from ctr.optimizers.dense import KerasState
 from ctr.recipe import Recipe
 from ctr.update import GradientState
 from research_modules.eg_step_size import EgStepSize
@@ -86,6 +87,7 @@ class Study:
         losses, scales = np.empty(n), np.ones(n)
         for launch in range(n):
             for state in update.states:
+                assert isinstance(state, KerasState)
                 state.optimizer.learning_rate.assign(rate * (1 - launch / n * self._decay))
             now = slice(launch * rows, (launch + 1) * rows)
             part = Planted(stream.ids[now], stream.labels[now], stream.probs[now])
