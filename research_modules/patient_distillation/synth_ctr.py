@@ -205,7 +205,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--teacher-batches", type=int, default=3000)
     parser.add_argument("--student-batches", type=int, default=100)
-    parser.add_argument("--rates", type=float, nargs="+", default=[0.05, 0.1])
+    parser.add_argument("--rates", type=float, nargs="+", default=[0.1, 0.4])
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     args = parser.parse_args()
     studies = [
