@@ -38,12 +38,13 @@ def write_lite(learner: Learner, folder: Path) -> None:
         return {"logits": learner.logits(ids, numeric)}
 
     traced = tf.function(logits, input_signature=specs).get_concrete_function()
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([traced], learner)
     # It warns that gradients are lost, which a prediction does not miss.
-    logger = logging.getLogger("absl")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = {logging.getLogger(name): 0 for name in ("absl", "tensorflow")}
+    for logger in loggers:
+        loggers[logger] = logger.level
+        logger.setLevel(logging.ERROR)
     try:
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([traced], learner)
         content = converter.convert()
     except Exception as error:  # the converter raises types of its own, undocumented
         reason = str(error).strip().splitlines()
@@ -52,7 +53,8 @@ def write_lite(learner: Learner, folder: Path) -> None:
             "Export without --lite."
         ) from None
     finally:
-        logger.setLevel(level)
+        for logger, level in loggers.items():
+            logger.setLevel(level)
     path = folder / LITE
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(content)

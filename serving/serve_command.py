@@ -38,6 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--token-file", type=Path, metavar="FILE", help="requests must carry its bearer token")
     add("--tls-cert", type=Path, metavar="PEM", help="serve HTTPS and secure gRPC")
     add("--tls-key", type=Path, metavar="PEM", help="the certificate's key")
+    add("--no-warm-up", action="store_true",
+        help="skip the warm-up requests, to see what they are good for")  # fmt: skip
     add("--allow-anonymous", action="store_true",
         help="listen beyond this machine without a token")  # fmt: skip
 
@@ -65,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         threads=args.threads or os.cpu_count() or 1, max_batch_rows=args.max_batch_rows,
         max_request_bytes=args.max_request_mb << 20, max_connections=args.max_connections,
         poll_s=args.poll_s, drain_s=args.drain_s, token=_token(args.token_file),
-        tls_cert=args.tls_cert, tls_key=args.tls_key,
+        tls_cert=args.tls_cert, tls_key=args.tls_key, warm_up=not args.no_warm_up,
     )  # fmt: skip
     if not (options.on_loopback or options.token or args.allow_anonymous):
         raise ConfigError(

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-HELP = "simulate raw events, ingest, train, compare with the truth, report, export and predict"
+HELP = "simulate raw events, ingest, train, compare with the truth, report, export, gate and serve"
 TAKES_RUNNER_OPTIONS = True
 
 #: The label that the demo learns.
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     _step(f"octr train --data {data} --recipe wide_dcn --save-predictions --run {out / 'run'}")
     report = _train(data, out / "run", "wide_dcn", args.seed, save_predictions=True)
     _compare(out / "run", events / "truth" / "truth.parquet", report, lr)
-    _export(out / "run", data, models)
+    _serve(out / "run", data, models)
     print(f"\nreport: {out / 'run' / 'report.html'}")
     print(f"done in {time.monotonic() - started:.0f} s")
     return 0
@@ -114,27 +114,22 @@ def _compare(run_dir: Path, truth: Path, report: dict[str, Any], lr: dict[str, A
     print(f"  predicted / true clicks {ratio:.3f}, mean |predicted - true| {error:.4f}")
 
 
-def _export(run_dir: Path, data: Path, models: Path) -> None:
-    """Exports the run and shows that the exported model predicts what the learner does."""
+def _serve(run_dir: Path, data: Path, models: Path) -> None:
+    """Exports the run, has it judged, serves it and compares an answer with the learner's."""
     from ctr.training.load import load_run
     from serving.export import export_model
-    from serving.predictor import Predictor
+    from streaming.demo_serving import judge, serve_and_ask
 
     _step(f"octr export {run_dir} --to {models}")
-    version = export_model(run_dir, models)
+    print(f"\nexported to {export_model(run_dir, models)}")
+    _step(f"octr gate {models} --data {data}")
+    judge(models, data)
+    _step(f"octr serve {models}")
     learner = load_run(run_dir).learner
-    request = _last_row(data)
-    encoded = learner.encoder.encode(request)
+    row = _last_row(data)
+    encoded = learner.encoder.encode(row)
     expected = float(learner.predict(encoded.ids, encoded.numeric)[0, 0])
-    served = float(Predictor.load(version).predict(request)[0])
-    shown = {name: request.column(name)[0].as_py() for name in learner.encoder.columns[:4]}
-    print(f"\nexported to {version}")
-    print(f"  request {shown} ...")
-    print(f"  the exported model says {served:.6f}, the learner {expected:.6f}")
-    if abs(served - expected) > 1e-6:
-        from ctr.errors import ExportError
-
-        raise ExportError(f"{version}: the export predicts {served}, the learner {expected}.")
+    serve_and_ask(models, models.name, row, expected)
 
 
 def _last_row(data: Path) -> Any:

@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--max-bad-fraction: expected 0 to 1, received {args.max_bad_fraction}.")
     if args.shard_rows < 1:
         raise ConfigError(f"--shard-rows: expected 1 or more, received {args.shard_rows}.")
-    with _quiet_imports():
+    with quiet_imports():
         from streaming.ingest import IngestOptions, ingest
     from streaming.presets import load_preset
     from streaming.source import load_source
@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 @contextmanager
-def _quiet_imports() -> Iterator[None]:
+def quiet_imports() -> Iterator[None]:
     """Keeps Beam's import from warning about optional cloud clients that nobody asked for."""
     logging.disable(logging.WARNING)
     try:

@@ -191,7 +191,7 @@ def run(
     options = pipeline_options(list(runner_options))
     root = beam.Pipeline(options=options)
     build(root, pieces, reading, places, n_partitions, shard_rows)
-    with _own_errors():
+    with own_errors():
         root.run().wait_until_finish()
     result = json.loads(places.result.read_text())
     return Counter(result["counts"]), [Shard(**shard) for shard in result["shards"]]
@@ -218,7 +218,7 @@ def _switch_off_state_cache() -> None:
 
 
 @contextmanager
-def _own_errors() -> Iterator[None]:
+def own_errors() -> Iterator[None]:
     """Lets our errors out of a local runner as they were raised, without its log of them."""
     logger = logging.getLogger("apache_beam.runners.common")
     logger.addFilter(_is_foreign)

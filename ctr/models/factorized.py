@@ -229,10 +229,11 @@ def halves(layout: Layout) -> tuple[Half, Half]:
             f"{'all are' if any(ui.values()) else 'none is'} marked `ui = true` in the schema. "
             "Mark those that describe where and how an item is shown."
         )
-    return _half(layout, ui, False), _half(layout, ui, True)
+    return part_of(layout, ui, False), part_of(layout, ui, True)
 
 
-def _half(layout: Layout, ui: dict[str, bool], wanted: bool) -> Half:
+def part_of(layout: Layout, ui: dict[str, bool], wanted: bool) -> Half:
+    """Returns the features whose flag, by name, is ``wanted``."""
     chosen = [i for i, slot in enumerate(layout.slots) if ui[slot.feature.name] is wanted]
     numeric = [i for i, feature in enumerate(layout.numeric) if ui[feature.name] is wanted]
     slots = _packed([layout.slots[i] for i in chosen])

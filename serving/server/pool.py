@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import random
 import time
@@ -110,7 +111,9 @@ class ModelPool:
         self._current = _Current(
             stable or self._current.stable, canary, self._routes.share if canary else 0.0
         )
-        self._unload()
+        if self._unload():
+            # Not at the next chance that the collector sees: a model is most of this process.
+            await loop.run_in_executor(self._loader, gc.collect)
         self._count()
 
     async def close(self) -> None:
@@ -182,8 +185,10 @@ class ModelPool:
         log.info("version %d loaded in %.1f s", version, model.load_s)
         return model
 
-    def _unload(self) -> None:
+    def _unload(self) -> bool:
+        """Lets go of what is no longer served and has no request; True if there was any."""
         now = time.monotonic()
+        loaded = len(self._loaded)
         for version, model in list(self._loaded.items()):
             if model is self._current.stable or model is self._current.canary:
                 self._draining.pop(version, None)
@@ -199,6 +204,7 @@ class ModelPool:
             if version not in self._loaded:
                 del self.statuses[version]
                 self._failed.pop(version, None)
+        return len(self._loaded) < loaded
 
     def _count(self) -> None:
         self._metrics.loaded.set(len(self._loaded))
