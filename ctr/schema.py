@@ -23,7 +23,9 @@ _NAME = re.compile("[A-Za-z][A-Za-z0-9_]*")
 KINDS = ("categorical", "numeric", "bag")
 #: Columns with a fixed name and meaning in every ingested shard. ``example_id`` and
 #: ``event_time`` are always there, the others where the schema's ``[columns]`` names a source.
-CANONICAL = ("example_id", "event_time", "query_id", "position", "weight", "sampling_rate")
+CANONICAL = (
+    "example_id", "event_time", "query_id", "position", "weight", "sampling_rate", "correction"
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ GROUP = "ctr.commands"
 EXTRAS = {
     "apache_beam": "stream",
     "ai_edge_litert": "lite",
+    "confluent_kafka": "kafka",
     "httptools": "serve",
     "prometheus_client": "serve",
     "sklearn": "bench",

@@ -108,6 +108,23 @@ def find_files(inputs: list[str], source: Source) -> tuple[list[InputFile], int]
     return found, n_empty
 
 
+def describe_file(path: Path, name: str, source: Source) -> InputFile | None:
+    """Returns what a file of a watched folder holds, None if the source does not want it.
+
+    Raises:
+        SchemaError: its format is unknown or its header does not fit.
+    """
+    patterns = source.impressions.input or source.input
+    roles = [(IMPRESSIONS, patterns), *((i, e.input) for i, e in enumerate(source.events))]
+    role = _role_of(name, roles, False, source)
+    return None if role is None else _describe(path, name, role, source)
+
+
+def natural_order(name: str) -> list[tuple[int, int, str]]:
+    """Sort key in which ``day_2`` comes before ``day_10``."""
+    return _natural(name)
+
+
 def _expand(given: str) -> Iterator[tuple[Path, str, bool]]:
     """Yields path, name inside the input folder, and whether the user chose the file himself."""
     path = Path(given)

@@ -97,14 +97,14 @@ class Reading:
         for block in read_blocks(piece, self.source, self.wanted, self.piece_bytes):
             if piece.file.format == "jsonl" and not self.strict:
                 joined = {name for table in self.tables for name in table.lookup.columns}
-                block = _with_absent(block, [n for n in self.wanted if n not in joined])
+                block = with_absent(block, [n for n in self.wanted if n not in joined])
             block = reshape(block, self.source.adapter)
             for table in self.tables:
                 block = table.join(block)
             yield block
 
 
-def _with_absent(block: RawBlock, wanted: list[str]) -> RawBlock:
+def with_absent(block: RawBlock, wanted: list[str]) -> RawBlock:
     """Adds null columns for keys that no line of a block of JSON has."""
     nothing = pa.nulls(block.table.num_rows)
     return add_columns(block, {name: nothing for name in wanted if not block.has(name)})

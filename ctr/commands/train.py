@@ -5,10 +5,16 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ctr.errors import ConfigError
 from ctr.option_types import names, non_negative_float, non_negative_int, positive_int
 
+if TYPE_CHECKING:
+    from ctr.recipe import Recipe
+
+#: Length of a metric window of a run that follows a stream, unless one is given.
+_FOLLOW_WINDOW_S = 3600.0
 HELP = "learn from ingested data in one pass; run it again to resume"
 
 
@@ -77,6 +83,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--save-predictions", action="store_true", help="also write RUN/predictions.parquet"
     )
+    follow = parser.add_argument_group("live streams")
+    follow.add_argument(
+        "--follow",
+        action="store_true",
+        help="go on learning shards as octr stream commits them, until the stream is closed",
+    )
+    follow.add_argument(
+        "--late-labels",
+        choices=("importance", "fake_negative", "plain"),
+        help="how corrections are learned (default with corrections in DATA: importance)",
+    )
+    follow.add_argument(
+        "--checkpoint-minutes",
+        type=float,
+        default=10.0,
+        metavar="MIN",
+        help="event time between checkpoints with --follow (default: 10)",
+    )
+    follow.add_argument(
+        "--idle-s",
+        type=non_negative_float,
+        default=0.0,
+        metavar="S",
+        help="with --follow: end after so long without a new shard (default: never)",
+    )
+    follow.add_argument(
+        "--export-to", type=Path, metavar="MODELS", help="with --follow: export models there"
+    )
+    follow.add_argument(
+        "--export-minutes",
+        type=float,
+        default=60.0,
+        metavar="MIN",
+        help="event time between exports (default: 60)",
+    )
     parser.add_argument(
         "--threads",
         type=positive_int,
@@ -107,21 +148,56 @@ def _train(args: argparse.Namespace) -> dict[str, Any]:
     from ctr.config import override
     from ctr.recipe import named_recipe
     from ctr.training import RunConfig, Trainer, train_and_report
+    from ctr.training.follow import Following, FollowTrainer, wait_for_data
+    from ctr.training.publish import Publisher
 
     settings = list(args.settings)
     if args.batch_size is not None:
         settings.append(f"batch_size={args.batch_size}")
+    following = Following(args.checkpoint_minutes, args.idle_s)
+    if args.follow:
+        wait_for_data(args.data, following)
+    elif args.export_to:
+        raise ConfigError("--export-to needs --follow; use octr export for a finished run.")
     config = RunConfig(
         recipe_name=args.recipe,
-        recipe=override(named_recipe(args.recipe), settings),
+        recipe=_with_late_labels(override(named_recipe(args.recipe), settings), args),
         seed=args.seed,
         labels=args.labels,
-        window_s=args.window_s,
+        # Of a stream without an end no window length can be chosen from its span.
+        window_s=args.window_s or (_FOLLOW_WINDOW_S if args.follow else 0.0),
+        by_shard=args.follow,
         # Part of the run's identity, so one checkpoint must have one name.
         warm_start=str(Path(args.warm_start).resolve()) if args.warm_start else "",
     )
+    if args.follow:
+        publisher = None
+        if args.export_to:
+            publisher = Publisher(args.run_dir, args.export_to, args.export_minutes)
+        return train_and_report(
+            FollowTrainer(
+                args.data,
+                args.run_dir,
+                config,
+                following,
+                args.keep_checkpoints,
+                args.save_predictions,
+                publisher,
+            )
+        )
     trainer = Trainer(
         args.data, args.run_dir, config, args.checkpoint_every or 0, args.keep_checkpoints,
         args.save_predictions, args.allowed_lateness_s,
     )  # fmt: skip
     return train_and_report(trainer)
+
+
+def _with_late_labels(recipe: Recipe, args: argparse.Namespace) -> Recipe:
+    """Adds how corrections are learned, if the data hold any or if it was asked for."""
+    from ctr.data import manifest
+    from ctr.techniques.late_labels import LateLabels
+
+    method = args.late_labels
+    if method is None and manifest.load(args.data)[0].has("correction"):
+        method = "importance"
+    return recipe if method is None else LateLabels(method).apply(recipe)

@@ -41,7 +41,7 @@ class Block:
         time_us: int64[n], event time.
         query: uint64[n], hash of the query id, or None where the stream has none.
         side: Side columns that the recipe asks for, by name.
-        frame: The raw columns of example id and slices.
+        frame: The raw columns of example id and slices, and ``correction`` where there is one.
         skipped: int64[n], rows of the stream that a sampler left out right before each row; None
             where none were.
     """
@@ -55,6 +55,17 @@ class Block:
     side: Mapping[str, NDArray[Any]]
     frame: pa.RecordBatch
     skipped: NDArray[np.int64] | None = None
+
+    @property
+    def scored_labels(self) -> NDArray[np.float32]:
+        """float32[n, T], labels to score predictions by: unknown in rows that correct others.
+
+        Such a row repeats an example that was predicted, scored and learned before.
+        """
+        if "correction" not in self.frame.schema.names:
+            return self.labels
+        again = self.frame.column("correction").to_numpy(zero_copy_only=False) == 1
+        return np.where(again[:, None], np.float32(-1), self.labels)
 
     @property
     def n_skipped(self) -> int:

@@ -19,6 +19,8 @@ from ctr.schema import Schema, schema_from_dict, schema_to_dict
 
 MANIFEST = "manifest.jsonl"
 SCHEMA = "schema.json"
+#: A file of this name says that a live stream has ended and no shard will follow.
+CLOSED = "closed"
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,11 @@ def commit(data_dir: Path, schema: Schema, shards: Sequence[Shard]) -> None:
     write_atomically(data_dir / SCHEMA, text.encode())
     lines = "".join(json.dumps(asdict(shard)) + "\n" for shard in shards)
     write_atomically(data_dir / MANIFEST, lines.encode())
+
+
+def is_closed(data_dir: Path) -> bool:
+    """Says whether a live stream into this folder has ended."""
+    return (data_dir / CLOSED).exists()
 
 
 def load(data_dir: str | Path) -> tuple[Schema, tuple[Shard, ...]]:

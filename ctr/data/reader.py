@@ -73,6 +73,8 @@ class ShardReader:
         # Far in the past, with room for the lateness to be taken off.
         self._newest = int(np.iinfo(np.int64).min) // 2
         self._sampler = sampler
+        marks = ["correction"] if schema.has("correction") else []
+        self._frame = list(dict.fromkeys(["example_id", *schema.slices, *marks]))
         self._left_out = 0  # rows that a sampler left out since the last one it kept
 
     @property
@@ -80,8 +82,32 @@ class ShardReader:
         """Examples in all committed shards."""
         return sum(shard.n_rows for shard in self.shards)
 
-    def chunks(self, shape: tuple[int, int], start: int = 0) -> Iterator[Examples]:
+    def extend(self, shards: Sequence[Shard]) -> None:
+        """Takes over a manifest that has grown and checks what is new in it.
+
+        Raises:
+            StreamError: it does not begin with the shards known so far, or a new one cannot be
+                read.
+            SchemaError: a new shard lacks a column, or one has a type that cannot be used.
+        """
+        known = self.n_rows
+        if tuple(shards[: len(self.shards)]) != self.shards:
+            raise StreamError(
+                f"{self.data_dir}: the manifest no longer begins with the {len(self.shards)} "
+                "shards that were read from it. Restore it, or train into a new --run folder."
+            )
+        self.shards = tuple(shards)
+        self.check(known)
+
+    def chunks(
+        self, shape: tuple[int, int], start: int = 0, stop: int | None = None
+    ) -> Iterator[Examples]:
         """Yields chunks of ``K * B`` examples from position ``start``.
+
+        Args:
+            shape: Batches per chunk and examples per batch, (K, B).
+            start: Position of the first example.
+            stop: The end of a shard, at which the last chunk ends; the end of the data by default.
 
         Raises:
             StreamError: a shard is missing, damaged, out of order or shorter than committed, or
@@ -95,7 +121,7 @@ class ShardReader:
         cut = whole_query_places if self._whole_queries else None
         position = start
         waiting = None
-        for blocks, places in pack(self._blocks(start, encoded), shape, cut, counts):
+        for blocks, places in pack(self._blocks(start, encoded, stop), shape, cut, counts):
             n = sum(len(block.time_us) for block in blocks)
             skipped = sum(block.n_skipped for block in blocks)
             while encoded and encoded[0][0] < position + n + skipped:
@@ -109,7 +135,7 @@ class ShardReader:
             counts.clear()
         if waiting is not None:
             yield self._last(waiting)
-        elif start < self.n_rows:
+        elif stop is None and start < self.n_rows:
             raise StreamError(
                 f"{self.data_dir}: the sampler leaves out every example from position {start:,} "
                 "on. Raise its rates, or widen its time window."
@@ -149,10 +175,14 @@ class ShardReader:
         columns, labels = self._columns(), self._labels
         check_footer(file, path, shard, columns, self._schema, self._encoder, labels)
 
-    def _blocks(self, start: int, encoded: deque[tuple[int, dict[str, int]]]) -> Iterator[Block]:
-        """Yields blocks from ``start`` on; notes what was counted, by position of the row group."""
+    def _blocks(
+        self, start: int, encoded: deque[tuple[int, dict[str, int]]], stop: int | None
+    ) -> Iterator[Block]:
+        """Yields blocks from ``start`` to ``stop``; notes counts by position of the row group."""
         before = self._left_out = 0
         for shard in self.shards:
+            if stop is not None and before >= stop:
+                return
             if before + shard.n_rows > start:
                 for row, block, counts in self._shard_blocks(shard, max(0, start - before)):
                     if before + row >= start:
@@ -188,7 +218,9 @@ class ShardReader:
     def _columns(self) -> list[str]:
         """Columns that are read, without repeats."""
         names = ["example_id", "event_time", *self._encoder.columns, *self._labels]
-        names += [c for c in ("query_id", "weight", "sampling_rate") if self._schema.has(c)]
+        names += [
+            c for c in ("query_id", "weight", "sampling_rate", "correction") if self._schema.has(c)
+        ]
         names += [*self._schema.slices, *map(shard_column, self._side)]
         return list(dict.fromkeys(names))
 
@@ -224,7 +256,7 @@ class ShardReader:
             time_us,
             query,
             {name: side_values(batch, name) for name in self._side},
-            batch.select(["example_id", *self._schema.slices]),
+            batch.select(self._frame),
         )
         factors = None
         if self._sampler is not None and self._sampler.drops:

@@ -19,6 +19,7 @@ BUILT_IN: dict[str, tuple[str, type[np.generic]]] = {
     "query": ("query_id", np.int64),  # hash of the query id
     "position": ("position", np.int32),
     "sampling_rate": ("sampling_rate", np.float32),
+    "correction": ("correction", np.int32),  # 1: a label that came after its example
 }
 
 

@@ -44,7 +44,10 @@ def tiny_stream(n_rows: int, columns: Sequence[str]) -> tuple[Schema, pa.RecordB
     rng = np.random.default_rng(1)
     for name in own:
         values = rng.uniform(0.05, 0.95, table.num_rows).astype(np.float32)
-        table = table.append_column(name, pa.array(values))
+        whole = name in BUILT_IN and np.issubdtype(BUILT_IN[name][1], np.integer)
+        table = table.append_column(
+            name, pa.array((values < 0.3).astype(np.int8) if whole else values)
+        )
     canonical = {c: (c,) for c in own if c in BUILT_IN}
     side = tuple(c for c in own if c not in BUILT_IN)
     schema = replace(schema, side=side, columns={**schema.columns, **canonical})

@@ -19,24 +19,26 @@ class RunLock:
 
     Args:
         run_dir: The run folder, which exists.
+        doing: What a process does that holds it, and the option that names the folder.
 
     Raises:
         ConfigError: another process trains this run, or the folder cannot be written.
     """
 
-    def __init__(self, run_dir: Path) -> None:
+    def __init__(self, run_dir: Path, doing: tuple[str, str] = ("training", "--run")) -> None:
         try:
             self._handle: int | None = os.open(run_dir / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
             raise ConfigError(
-                f"--run {run_dir} cannot be written: {error.strerror}. Name a folder that can."
+                f"{doing[1]} {run_dir} cannot be written: {error.strerror}. Name a folder that can."
             ) from None
         try:
             fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self.release()
             raise ConfigError(
-                f"another process is training {run_dir}. Wait for it, or name another --run folder."
+                f"another process is {doing[0]} {run_dir}. Wait for it, or name another "
+                f"{doing[1]} folder."
             ) from None
         except OSError as error:
             # Some network file systems have no locks.

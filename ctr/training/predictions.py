@@ -58,7 +58,7 @@ class PredictionLog:
                 pa.timestamp("us", "UTC")
             ),
         }
-        labels = np.concatenate([b.labels for b in blocks])
+        labels = np.concatenate([b.scored_labels for b in blocks])
         for t, name in enumerate(self._labels):
             suffix = "" if t == 0 else f"_{name}"
             known = pa.array(labels[:, t].astype(np.int8), mask=labels[:, t] < 0)

@@ -45,6 +45,7 @@ class RunConfig:
         labels: Labels to learn; empty means the schema's first.
         window_s: Length of a metric window in seconds of event time; 0 chooses it from the data.
         warm_start: Checkpoint whose variables the run starts from; metrics start new.
+        by_shard: True ends a chunk with each shard, so that a shard is learned when it is there.
     """
 
     recipe_name: str
@@ -53,6 +54,7 @@ class RunConfig:
     labels: tuple[str, ...] = ()
     window_s: float = 0.0
     warm_start: str = ""
+    by_shard: bool = False
 
 
 @dataclass(frozen=True)

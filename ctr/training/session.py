@@ -34,7 +34,7 @@ def train_and_report(trainer: Trainer) -> dict[str, Any]:
         return done
     primary = trainer.metrics[trainer.learner.labels[0]]
     with (
-        progress_line(trainer.reader.n_rows, trainer.position) as show,
+        progress_line(trainer.total, trainer.position) as show,
         closing(TensorBoardLog(trainer.run.path, primary, trainer.position)) as events,
     ):
 

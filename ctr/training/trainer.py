@@ -6,7 +6,7 @@ import hashlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,7 +97,7 @@ class Trainer:
         self._every = checkpoint_every
         self.metrics = {name: self._new_metrics() for name in self.learner.labels}
         self.counts: Counter[str] = Counter()
-        self.position = 0
+        self.position = self._saved_at = 0
         self.time_us = 0
         self.cpu_s = 0.0
         self.wall_s = 0.0
@@ -108,6 +108,11 @@ class Trainer:
         self._log = (
             PredictionLog(run_dir, self.learner.labels, self.position) if save_predictions else None
         )
+
+    @property
+    def total(self) -> int | None:
+        """Examples in the data, None where more may come."""
+        return self.reader.n_rows
 
     @property
     def finished(self) -> bool:
@@ -124,10 +129,10 @@ class Trainer:
 
     def _train(self, progress: Callable[[Status], None] | None) -> None:
         shape = self.learner.chunk_shape
-        saved_at, saved_time = self.position, time.monotonic()
+        self._saved_at, saved_time = self.position, time.monotonic()
         cpu, wall = time.process_time(), time.monotonic()
         first = True
-        for examples in prefetch(self.reader.chunks(shape, self.position)):
+        for examples in self._chunks(shape):
             self._step(examples, shape)
             spent, cpu = time.process_time() - cpu, time.process_time()
             passed, wall = time.monotonic() - wall, time.monotonic()
@@ -142,19 +147,24 @@ class Trainer:
             if progress is not None:
                 primary = self.metrics[self.learner.labels[0]]
                 progress(Status(self.position, self.reader.n_rows, self.time_us, primary))
-            due = (
-                self.position - saved_at >= self._every
-                if self._every
-                else time.monotonic() - saved_time >= 60.0
-            )
-            if due:
+            if self._is_due(time.monotonic() - saved_time):
                 self._save()
-                saved_at, saved_time = self.position, time.monotonic()
+                saved_time = time.monotonic()
                 cpu, wall = time.process_time(), time.monotonic()
-        if self.position > saved_at:
+        if self.position > self._saved_at:
             self._save()
         if self._log is not None:
             self._log.finish()
+
+    def _chunks(self, shape: tuple[int, int]) -> Iterator[Examples]:
+        """Yields what is left of the data."""
+        return prefetch(self.reader.chunks(shape, self.position))
+
+    def _is_due(self, passed_s: float) -> bool:
+        """Says whether a checkpoint is due, this many seconds after the last one."""
+        if self._every:
+            return self.position - self._saved_at >= self._every
+        return passed_s >= 60.0
 
     def _step(self, examples: Examples, shape: tuple[int, int]) -> None:
         chunk = examples.chunk(shape)
@@ -164,9 +174,10 @@ class Trainer:
         for block in examples.blocks:
             n = len(block.time_us)
             slices = {name: block.frame.column(name) for name in self.learner.schema.slices}
+            labels = block.scored_labels
             for t, name in enumerate(self.learner.labels):
                 self.metrics[name].update(
-                    block.time_us, flat[at : at + n, t], block.labels[:, t], block.weights,
+                    block.time_us, flat[at : at + n, t], labels[:, t], block.weights,
                     block.query, slices,
                 )  # fmt: skip
             at += n
@@ -203,6 +214,7 @@ class Trainer:
             "compile_cpu_s": self.compile_cpu_s,
         }
         self._store.save(self.learner, self.position, arrays, extra)
+        self._saved_at = self.position
 
     def _learned_data(self, position: int) -> str:
         """Returns a digest of the shards that begin before a position of the stream."""

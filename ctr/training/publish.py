@@ -1,0 +1,85 @@
+"""Exports beside training: one child process at a time, by the verb that does it."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from ctr.errors import ConfigError
+from ctr.verbs import load_verbs
+
+log = logging.getLogger(__name__)
+
+_CALL = "import sys; from ctr.cli import main; sys.exit(main(sys.argv[1:]))"
+
+
+class Publisher:
+    """Exports a run every so many minutes of event time, from its newest checkpoint.
+
+    Learning goes on meanwhile. An export that is due while another one runs is left out: the
+    next one takes the then newest checkpoint.
+
+    Args:
+        run_dir: The run.
+        models_dir: Folder of versions.
+        every_minutes: Event time between exports.
+
+    Raises:
+        ConfigError: the interval is not above 0, or the verb ``export`` is not installed.
+    """
+
+    def __init__(self, run_dir: Path, models_dir: Path, every_minutes: float) -> None:
+        if not every_minutes > 0.0:
+            raise ConfigError(f"--export-minutes must be above 0, received {every_minutes}.")
+        modules, unavailable = load_verbs()
+        if "export" not in modules:
+            reason = unavailable.get("export", "it is not installed")
+            raise ConfigError(f"--export-to needs octr export, which is unavailable: {reason}.")
+        self._run_dir, self._models_dir = run_dir, models_dir
+        self._grid_us = round(every_minutes * 60e6)
+        self._last: int | None = None
+        self._child: subprocess.Popen[bytes] | None = None
+        self._time_us = 0
+        self._newest: dict[str, Any] | None = None
+        self._failure = ""
+        self.paused = 0
+
+    def offer(self, time_us: int, healthy: bool) -> None:
+        """Starts an export if one is due and the run is healthy; call after a checkpoint."""
+        self._collect(wait=False)
+        slot = time_us // self._grid_us
+        if self._child is not None or slot == self._last:
+            return
+        if not healthy:
+            self.paused += 1
+            return
+        self._last, self._time_us = slot, time_us
+        command = [sys.executable, "-c", _CALL, "export", str(self._run_dir), "--to",
+                   str(self._models_dir)]  # fmt: skip
+        self._child = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL
+        )
+
+    def finish(self) -> None:
+        """Waits for an export that runs."""
+        self._collect(wait=True)
+
+    def state(self) -> dict[str, Any]:
+        """Returns what was published last, for the status."""
+        self._collect(wait=False)
+        return {"newest": self._newest, "failure": self._failure, "paused": self.paused}
+
+    def _collect(self, wait: bool) -> None:
+        child = self._child
+        if child is None or (not wait and child.poll() is None):
+            return
+        told = child.communicate()[1].decode(errors="replace").strip()
+        self._child = None
+        if child.returncode == 0:
+            self._newest, self._failure = {"event_time_us": self._time_us}, ""
+        else:
+            self._failure = told.splitlines()[-1] if told else f"exit {child.returncode}"
+            log.warning("export failed: %s", self._failure)

@@ -1,0 +1,68 @@
+"""What a following run says about itself while it runs: ``RUN/status.json``."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ctr.data.manifest import write_atomically
+from ctr.errors import ConfigError
+
+STATUS = "status.json"
+
+
+def write_status(run_dir: Path, state: dict[str, Any]) -> None:
+    """Replaces the status; ``written_at`` is added, seconds since the epoch."""
+    text = json.dumps({**state, "written_at": time.time()}, indent=1, default=float)
+    write_atomically(run_dir / STATUS, text.encode())
+
+
+def read_status(run_dir: Path) -> dict[str, Any]:
+    """Reads the status of a run that follows or followed a stream.
+
+    Raises:
+        ConfigError: the run has none.
+    """
+    try:
+        return json.loads((run_dir / STATUS).read_text())
+    except (OSError, ValueError):
+        raise ConfigError(
+            f"{run_dir} has no {STATUS}. It is written by `octr train --follow`; for a finished "
+            "run see its report.json."
+        ) from None
+
+
+def status_lines(state: dict[str, Any]) -> list[str]:
+    """Returns the status as aligned text."""
+    now = time.time()
+    lines = [
+        f"{'state':<16}{state['state']}, told {now - state['written_at']:.0f} s ago by process "
+        f"{state['process']}",
+        f"{'examples':<16}{state['examples']:,}, {state['lag_examples']:,} committed ones to go",
+        f"{'rate':<16}{state['examples_per_second']:,.0f} examples/s since the start",
+        f"{'event time':<16}{_moment(state['event_time_us'])}, "
+        f"{(state['data_event_time_us'] - state['event_time_us']) / 1e6:,.0f} s behind the data",
+        f"{'data age':<16}{now - state['data_event_time_us'] / 1e6:,.0f} s",
+        f"{'checkpoint':<16}at {state['checkpoint_examples']:,} examples",
+    ]
+    export = state.get("export")
+    if export is not None:
+        newest = export["newest"]
+        when = f"event time {_moment(newest['event_time_us'])}" if newest else "none yet"
+        failed = f", last attempt failed: {export['failure']}" if export["failure"] else ""
+        lines.append(f"{'export':<16}{when}{failed}")
+    window = state.get("window")
+    if window:
+        shown = ("log_loss", "calibration", "auc", "base_rate")
+        values = [f"{k} {window[k]:.4f}" for k in shown if window.get(k) is not None]
+        lines.append(f"{'last window':<16}{', '.join(values)}")
+    for alarm in state.get("alarms", ()):
+        lines.append(f"{'ALARM':<16}{alarm}")
+    return lines
+
+
+def _moment(time_us: int) -> str:
+    return f"{datetime.fromtimestamp(time_us / 1e6, UTC):%Y-%m-%d %H:%M:%S}"
