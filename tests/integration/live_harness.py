@@ -1,0 +1,136 @@
+"""Kills a live stream: the reader and joiner, and the trainer that follows it."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from crash_harness import Outcome, outcome
+
+from ctr.data import manifest
+
+OCTR = str(Path(sys.executable).with_name("octr"))
+TRAIN = ("--follow", "--batch-size", "32", "--set", "table_rows=8192", "--checkpoint-minutes", "30")
+JOIN = ("--wait-s", "600", "--window-s", "600", "--lateness-s", "3600", "--drain-bytes", "16384",
+        "--channel-idle-s", "600", "--until-idle-s", "3")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Live:
+    """A stream of files into shards into a run.
+
+    Attributes:
+        logs: Raw logs with their ``schema.toml``.
+        folder: Where everything else goes.
+    """
+
+    logs: Path
+    folder: Path
+
+    @property
+    def landing(self) -> Path:
+        """Where the files land."""
+        return self.folder / "landing"
+
+    @property
+    def data(self) -> Path:
+        """The data folder."""
+        return self.folder / "data"
+
+    @property
+    def run(self) -> Path:
+        """The run folder."""
+        return self.folder / "run"
+
+    def command(self, verb: str) -> list[str]:
+        """Returns the command line of the joiner (``stream``) or the trainer (``train``)."""
+        if verb == "train":
+            return [OCTR, "train", "--data", str(self.data), "--run", str(self.run), *TRAIN]
+        schema = str(self.logs / "schema.toml")
+        source = f"dir://{self.landing}"
+        return [OCTR, "stream", "--source", source, "--schema", schema, "--output",
+                str(self.data), *JOIN]  # fmt: skip
+
+    def start(self, verb: str) -> subprocess.Popen[bytes]:
+        """Starts a process."""
+        out = (self.folder / f"{verb}.log").open("ab")
+        return subprocess.Popen(self.command(verb), stdout=out, stderr=out)
+
+    def land(self, rng: random.Random) -> list[Path]:
+        """Cuts the logs into small files, in an order of arrival for :meth:`release`."""
+        self.landing.mkdir(parents=True)
+        parts = []
+        for file in sorted(self.logs.glob("*.csv")):
+            head, *lines = file.read_bytes().splitlines(keepends=True)
+            size = max(50, len(lines) // 6)
+            for k in range(0, len(lines), size):
+                parts.append((k / max(len(lines), 1) + rng.random() / 8,
+                              f"{file.stem}-{k:07d}.csv", head + b"".join(lines[k : k + size])))  # fmt: skip
+        paths = []
+        for _, name, content in sorted(parts):
+            path = self.folder / name
+            path.write_bytes(content)
+            paths.append(path)
+        return paths
+
+    def release(self, path: Path) -> None:
+        """Lets a file land."""
+        path.rename(self.landing / path.name)
+
+    def outcome(self) -> tuple[list[tuple[str, str]], Outcome]:
+        """Returns names and digests of the shards, and the outcome of the run."""
+        shards = [(s.file, s.sha256) for s in manifest.load(self.data)[1]]
+        return shards, outcome(self.run)
+
+
+def undisturbed(logs: Path, folder: Path) -> Live:
+    """Joins everything, then learns everything."""
+    live = Live(logs, folder)
+    for path in live.land(random.Random(0)):
+        live.release(path)
+    for verb in ("stream", "train"):
+        assert live.start(verb).wait() == 0, (folder / f"{verb}.log").read_text()[-2000:]
+    return live
+
+
+def disturbed(
+    logs: Path, folder: Path, kills: int, seed: int, longest_s: float
+) -> tuple[Live, list[str]]:
+    """Lets files land one by one and kills a process again and again; then lets all end.
+
+    Returns:
+        The stream, and for each kill that landed which process it was and where it stood.
+    """
+    live, rng = Live(logs, folder), random.Random(seed)
+    waiting = live.land(rng)
+    processes = {verb: live.start(verb) for verb in ("stream", "train")}
+    landed: list[str] = []
+    # A joiner that has nothing to read for long closes the stream: something must always come.
+    live.release(waiting.pop(0))
+    while len(landed) < kills:
+        time.sleep(rng.uniform(0.05, longest_s))
+        verb = rng.choice(("stream", "stream", "train"))
+        process = processes[verb]
+        alive = process.poll() is None
+        if alive:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            commits = live.data / "live" / "commit.json"
+            landed.append(f"{verb} after {'a commit' if commits.exists() else 'nothing'}, "
+                          f"{len(os.listdir(live.data / 'shards')) if (live.data / 'shards').is_dir() else 0} shards")  # fmt: skip
+        for other, one in processes.items():
+            if one.poll() is not None:
+                processes[other] = live.start(other)
+        if waiting and len(waiting) > (kills - len(landed)) // 4:
+            live.release(waiting.pop(0))
+    for path in waiting:
+        live.release(path)
+    for verb in ("stream", "train"):
+        assert processes[verb].wait() == 0, (folder / f"{verb}.log").read_text()[-2000:]
+    return live, landed
