@@ -9,8 +9,10 @@ from __future__ import annotations
 import argparse
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
@@ -57,7 +59,7 @@ def predictions(data: Path, run: Path, method: str) -> dict[str, float]:
     FollowTrainer(data, run, config, Following(1e6), save_predictions=True).train()
     table = pq.read_table(run / "predictions.parquet")
     first = table.filter(pc.is_valid(table.column("label")))
-    return dict(zip(first["example_id"].to_pylist(), first["prob"].to_pylist(), strict=True))
+    return by_id(first, "prob")
 
 
 def final_labels(data: Path) -> dict[str, int]:
@@ -65,8 +67,13 @@ def final_labels(data: Path) -> dict[str, int]:
     labels: dict[str, int] = {}
     for shard in manifest.load(data)[1]:
         table = pq.read_table(data / shard.file, columns=["example_id", "click"])
-        labels |= dict(zip(*(table.column(n).to_pylist() for n in table.column_names), strict=True))
+        labels |= by_id(table, "click")
     return labels
+
+
+def by_id(table: pa.Table, column: str) -> dict[str, Any]:
+    """Returns a column by example id."""
+    return dict(zip(table["example_id"].to_pylist(), table[column].to_pylist(), strict=True))
 
 
 def main() -> None:
@@ -83,9 +90,7 @@ def main() -> None:
             stream(folder / "logs", folder / f"data-{wait_s}", wait_s)
         labels = final_labels(folder / f"data-{WINDOW_S}")
         truth = pq.read_table(folder / "logs" / "truth" / "truth.parquet")
-        times = dict(
-            zip(truth["example_id"].to_pylist(), truth["event_time"].to_pylist(), strict=True)
-        )
+        times = by_id(truth, "event_time")
         scored = sorted(times, key=times.__getitem__)[args.rows // 4 :]
         y = np.array([labels[k] for k in scored])
         print(f"{len(scored):,} examples after the first quarter, {y.mean():.4f} positive")
@@ -98,10 +103,7 @@ def main() -> None:
             print(f"{arm:<24} {v['log_loss']:>9.4f} {v['calibration']:>12.3f} {v['auc']:>7.4f}",
                   flush=True)  # fmt: skip
 
-        show(
-            "true probabilities",
-            dict(zip(truth["example_id"].to_pylist(), truth["p_click"].to_pylist(), strict=True)),
-        )
+        show("true probabilities", by_id(truth, "p_click"))
         for k, (arm, wait_s, method) in enumerate(ARMS):
             show(arm, predictions(folder / f"data-{wait_s}", folder / f"run-{k}", method))
 

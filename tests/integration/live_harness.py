@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -18,7 +19,8 @@ from ctr.data import manifest
 OCTR = str(Path(sys.executable).with_name("octr"))
 TRAIN = ("--follow", "--batch-size", "32", "--set", "table_rows=8192", "--checkpoint-minutes", "30")
 JOIN = ("--wait-s", "600", "--window-s", "600", "--lateness-s", "3600", "--drain-bytes", "16384",
-        "--channel-idle-s", "600", "--until-idle-s", "3")  # fmt: skip
+        "--channel-idle-s", "600")  # fmt: skip
+ENDING = ("--until-idle-s", "2")
 
 
 @dataclass(frozen=True)
@@ -57,10 +59,25 @@ class Live:
         return [OCTR, "stream", "--source", source, "--schema", schema, "--output",
                 str(self.data), *JOIN]  # fmt: skip
 
-    def start(self, verb: str) -> subprocess.Popen[bytes]:
+    def start(self, verb: str, *options: str) -> subprocess.Popen[bytes]:
         """Starts a process."""
         out = (self.folder / f"{verb}.log").open("ab")
-        return subprocess.Popen(self.command(verb), stdout=out, stderr=out)
+        return subprocess.Popen([*self.command(verb), *options], stdout=out, stderr=out)
+
+    def finish(self, verb: str, *options: str) -> None:
+        """Runs a process to its end."""
+        code = self.start(verb, *options).wait()
+        assert code == 0, (self.folder / f"{verb}.log").read_text()[-2000:]
+
+    def place(self) -> str:
+        """Says where the stream stands."""
+        commit = self.data / "live" / "commit.json"
+        shards = self.data / "shards"
+        number = json.loads(commit.read_text())["number"] if commit.is_file() else 0
+        files = len(os.listdir(shards)) if shards.is_dir() else 0
+        steps = sorted((self.run / "checkpoints").glob("step-*"))
+        step = int(steps[-1].name.removeprefix("step-")) if steps else 0
+        return f"commit {number}, {files} shard files, checkpoint at {step:,}"
 
     def land(self, rng: random.Random) -> list[Path]:
         """Cuts the logs into small files, in an order of arrival for :meth:`release`."""
@@ -70,8 +87,9 @@ class Live:
             head, *lines = file.read_bytes().splitlines(keepends=True)
             size = max(50, len(lines) // 6)
             for k in range(0, len(lines), size):
-                parts.append((k / max(len(lines), 1) + rng.random() / 8,
-                              f"{file.stem}-{k:07d}.csv", head + b"".join(lines[k : k + size])))  # fmt: skip
+                when = k / max(len(lines), 1) + rng.random() / 8
+                content = head + b"".join(lines[k : k + size])
+                parts.append((when, f"{file.stem}-{k:07d}.csv", content))
         paths = []
         for _, name, content in sorted(parts):
             path = self.folder / name
@@ -94,8 +112,8 @@ def undisturbed(logs: Path, folder: Path) -> Live:
     live = Live(logs, folder)
     for path in live.land(random.Random(0)):
         live.release(path)
-    for verb in ("stream", "train"):
-        assert live.start(verb).wait() == 0, (folder / f"{verb}.log").read_text()[-2000:]
+    live.finish("stream", *ENDING)
+    live.finish("train")
     return live
 
 
@@ -111,8 +129,6 @@ def disturbed(
     waiting = live.land(rng)
     processes = {verb: live.start(verb) for verb in ("stream", "train")}
     landed: list[str] = []
-    # A joiner that has nothing to read for long closes the stream: something must always come.
-    live.release(waiting.pop(0))
     while len(landed) < kills:
         time.sleep(rng.uniform(0.05, longest_s))
         verb = rng.choice(("stream", "stream", "train"))
@@ -121,9 +137,7 @@ def disturbed(
         if alive:
             process.send_signal(signal.SIGKILL)
             process.wait()
-            commits = live.data / "live" / "commit.json"
-            landed.append(f"{verb} after {'a commit' if commits.exists() else 'nothing'}, "
-                          f"{len(os.listdir(live.data / 'shards')) if (live.data / 'shards').is_dir() else 0} shards")  # fmt: skip
+            landed.append(f"{verb}: {live.place()}")
         for other, one in processes.items():
             if one.poll() is not None:
                 processes[other] = live.start(other)
@@ -131,6 +145,8 @@ def disturbed(
             live.release(waiting.pop(0))
     for path in waiting:
         live.release(path)
-    for verb in ("stream", "train"):
-        assert processes[verb].wait() == 0, (folder / f"{verb}.log").read_text()[-2000:]
+    processes["stream"].terminate()
+    processes["stream"].wait()
+    live.finish("stream", *ENDING)
+    assert processes["train"].wait() == 0, (folder / "train.log").read_text()[-2000:]
     return live, landed

@@ -1,4 +1,4 @@
-"""Corrections: the weights add up to the gradient of the truth, and the bias of plain ones shows."""
+"""Corrections: weights add up to the gradient of the truth; the bias of plain ones shows."""
 
 from __future__ import annotations
 
