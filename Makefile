@@ -48,9 +48,10 @@ doctor: $(STAMP) ## Check the machine and the installation.
 
 lock: $(STAMP) ## Resolve the dependencies anew into requirements.lock.
 	CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/pip-compile --quiet --upgrade --strip-extras \
-		--extra stream --extra serve --extra lite --extra dp --extra test --extra bench --extra dev \
-		--generate-hashes --allow-unsafe --no-emit-options --no-emit-index-url \
-		--no-emit-trusted-host --no-emit-find-links --output-file requirements.lock pyproject.toml
+		--extra stream --extra kafka --extra serve --extra lite --extra dp --extra test \
+		--extra bench --extra dev --generate-hashes --allow-unsafe --no-emit-options \
+		--no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
+		--output-file requirements.lock pyproject.toml
 
 clean: ## Remove the virtual environment, caches and build output.
 	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
