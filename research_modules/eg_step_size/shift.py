@@ -97,10 +97,12 @@ class Study:
         return Pass(losses, scales)
 
 
-def sweep(rates: Sequence[float], streams: Sequence[Planted]) -> dict[str, list[list[Pass]]]:
+def sweep(
+    methods: Sequence[str], rates: Sequence[float], streams: Sequence[Planted]
+) -> dict[str, list[list[Pass]]]:
     """Returns the passes by method, rate and stream."""
     found = {}
-    for method in METHODS:
+    for method in methods:
         study = Study(method)
         found[method] = [[study.run(rate, stream) for stream in streams] for rate in rates]
     return found
@@ -113,7 +115,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=307_200, help="examples (default: 307200)")
     args = parser.parse_args()
     streams = [planted_stream(args.rows, seed, args.rows // 2) for seed in range(args.seeds)]
-    found = sweep(RATES, streams)
+    found = sweep(METHODS, RATES, streams)
     for title, value in (
         ("Excess log loss, whole stream", lambda one: one.losses.mean()),
         ("Excess log loss, 200 batches after the shift", lambda one: one.recovery),

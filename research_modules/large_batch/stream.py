@@ -35,49 +35,56 @@ DIVERGED = 0.3
 
 
 @dataclass(frozen=True, eq=False)
-class _Turned:
+class Turned:
     """Dense optimizer whose hyper-parameters are variables."""
 
     name: str
     knobs: Knobs
 
     def build(self, variables: Sequence[tf.Variable]) -> RuleState:
+        """Creates the slots."""
         return RuleState(self.name, self.knobs.settings, variables)
 
 
 @dataclass(frozen=True, eq=False)
-class _TurnedLayer:
+class TurnedLayer:
     """The table as a layer, likewise."""
 
     name: str
     knobs: Knobs
 
     def build(self, weights: tf.Variable, n_inputs: int) -> LayerRows:
+        """Creates the slots, of the whole table."""
         del n_inputs
         return LayerRows(RuleState(self.name, self.knobs.settings, [weights]), weights)
 
 
 @dataclass(frozen=True, eq=False)
-class _ScaledRows:
+class ScaledRows:
     """AdaGrad on rows, with a rate that is a variable: a step at rate 1, stretched."""
 
     rate: tf.Variable
 
-    def build(self, weights: tf.Variable, n_inputs: int) -> _ScaledRowsState:
-        return _ScaledRowsState(AdaGrad(1.0).build(weights, n_inputs), weights, self.rate)
+    def build(self, weights: tf.Variable, n_inputs: int) -> ScaledRowsState:
+        """Creates the slots."""
+        return ScaledRowsState(AdaGrad(1.0).build(weights, n_inputs), weights, self.rate)
 
 
-class _ScaledRowsState(tf.Module):
+class ScaledRowsState(tf.Module):
+    """The built form of :class:`ScaledRows`."""
+
     def __init__(self, base: Any, weights: tf.Variable, rate: tf.Variable) -> None:
         super().__init__(name="scaled_rows")
         self.base, self._weights, self._rate = base, weights, rate
 
     def apply(self, rows: tf.Tensor, values: tf.Tensor, gradients: tf.Tensor) -> None:
+        """Moves rows int32[R] with values and summed gradients float32[R, D]."""
         self.base.apply(rows, values, gradients)
         moved = values + self._rate * (tf.gather(self._weights, rows) - values)
         self._weights.scatter_update(tf.IndexedSlices(moved, rows))
 
     def clear(self, rows: tf.Tensor) -> None:
+        """Forgets what rows int32[R] have learned about their rates."""
         self.base.clear(rows)
 
 
@@ -95,11 +102,11 @@ class OnePass:
         steps = rows // size
         self._dense, self._table = Knobs(steps, fall=False), Knobs(steps, fall=False)
         self._rate = tf.Variable(0.1, trainable=False)
-        rows_by = _TurnedLayer(optimizer, self._table) if layer else _ScaledRows(self._rate)
+        rows_by = TurnedLayer(optimizer, self._table) if layer else ScaledRows(self._rate)
         self.space = space(optimizer, table=RATES[optimizer] if layer else TABLE_RATE)
         self._recipe = Recipe(
             model=Mlp(dim=8, hidden=(32, 16)),
-            optimizer=Optimizers(embedding=rows_by, tower=_Turned(optimizer, self._dense)),
+            optimizer=Optimizers(embedding=rows_by, tower=Turned(optimizer, self._dense)),
             batch_size=size, table_rows=TABLE_ROWS + 1,
         )  # fmt: skip
         self._learner = Learner(self._recipe, SCHEMA, 1)
