@@ -16,9 +16,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from ctr.bench.tuned import Contender, difference, half_width, tune
 from ctr.harness.arms import build_arm
 from ctr.harness.experiment import BASE, load_table, parse
+from ctr.harness.in_process import Contender, difference, half_width, tune
 from ctr.harness.stream import open_stream
 from ctr.learner import Learner
 from ctr.recipe import Recipe
@@ -45,7 +45,8 @@ def contender(name: str, recipe: Recipe, steps: int) -> Contender:
 
         def turn(learner: Learner, choice: Mapping[str, Any]) -> None:
             row_rate.assign(choice["table"])
-            learner.update.states[-1].optimizer.learning_rate.assign(choice["rate"])
+            update: Any = learner.update
+            update.states[-1].optimizer.learning_rate.assign(choice["rate"])
 
         return Contender(replace(recipe, optimizer=optimizers), ADAGRAD_SPACE, turn)
     knobs = Knobs(steps, fall=False)
@@ -82,11 +83,12 @@ def main() -> None:
     print(table(found))
     print(f"\nLater examples of {stream.rows:,}, {args.seeds} seeds\n")
     print("| | log loss | to adam | best choice |\n| --- | --- | --- | --- |")
-    for name, one in result.items():
-        apart = difference(one, result["adam"])
-        best = ", ".join(f"{key} {value:.3g}" for key, value in one.best.items())
+    for name, tuned in result.items():
+        apart = difference(tuned, result["adam"])
+        best = ", ".join(f"{key} {value:.3g}" for key, value in tuned.best.items())
         print(
-            f"| {name} | {one.losses.mean():.5f} | {apart.value:+.5f} ± {half_width(apart):.5f} | "
+            f"| {name} | {tuned.losses.mean():.5f} "
+            f"| {apart.value:+.5f} ± {half_width(apart):.5f} | "
             f"{best} |"
         )
 

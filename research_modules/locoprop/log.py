@@ -12,9 +12,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ctr.bench.tuned import Contender, Tuned, difference, half_width, tune
 from ctr.harness.arms import build_arm
 from ctr.harness.experiment import BASE, Experiment, load_table, parse
+from ctr.harness.in_process import Contender, Tuned, difference, half_width, tune
 from ctr.harness.stream import Stream, open_stream
 from ctr.learner import Learner
 
@@ -24,7 +24,7 @@ RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 
 def turn(learner: Learner, choice: Mapping[str, Any]) -> None:
     """Sets the rate of the tower, be it learned locally or not."""
-    update = learner.update
+    update: Any = learner.update
     state = update.local.state if hasattr(update, "local") else update.states[-1]
     state.optimizer.learning_rate.assign(choice["rate"])
 

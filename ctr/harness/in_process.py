@@ -116,9 +116,8 @@ def difference(arm: Tuned, base: Tuned) -> Interval:
     by_seed = t_interval([_loss(one) - _loss(other) for one, other in pairs])
     one, other = ({"scalar": np.sum([sums[i]["scalar"] for sums in pairs], axis=0)} for i in (0, 1))
     by_time = block_bootstrap(one, other, METRICS["log_loss"])
-    if by_seed.error is None or (by_time.p or 0.0) > (by_seed.p or 0.0):
-        return replace(by_time, value=by_seed.value)
-    return by_seed
+    # NaN, for too few seeds or buckets, is never the wider one.
+    return by_time if not half_width(by_seed) >= half_width(by_time) else by_seed
 
 
 def half_width(interval: Interval) -> float:
