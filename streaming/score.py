@@ -93,9 +93,11 @@ def score_table(predictor: Predictor, table: pa.Table, source: str) -> pa.Table:
     for name in names:
         if name in table.column_names:
             raise SchemaError(f"{source} has a column {name!r} already. Rename it.")
-    batches = table.select(list(_present(predictor, table))).to_batches(max_chunksize=_ROWS)
-    parts = [predictor.predict(batch).reshape(batch.num_rows, -1) for batch in batches]
-    prob = np.concatenate(parts) if parts else np.zeros((0, len(labels)), np.float32)
+    columns = table.select(list(_present(predictor, table)))
+    # No batch at all, for no rows, would leave the columns unchecked.
+    batches = columns.to_batches(max_chunksize=_ROWS) or [columns]
+    parts = [predictor.predict(part).reshape(part.num_rows, len(labels)) for part in batches]
+    prob = np.concatenate(parts)
     for place, name in enumerate(names):
         table = table.append_column(name, pa.array(prob[:, place]))
     return table
@@ -169,7 +171,8 @@ def _pieces(inputs: Sequence[str], predictor: Predictor) -> tuple[list[Piece], i
         except (OSError, pa.ArrowException) as error:
             raise StreamError(f"{file} is no readable Parquet file: {error}.") from None
         # Before any work: what is wrong with a column is found on no row at all.
-        score_table(predictor, pq.read_schema(file).empty_table(), str(file))
+        empty = pq.read_schema(file).empty_table()
+        score_table(predictor, empty, str(file))
         rows += metadata.num_rows
         pieces += [
             Piece(str(file.resolve()), group, f"part-{number:05d}-{group:05d}.parquet")

@@ -136,6 +136,9 @@ def _judge_all(
     prob = measure.scores(predictor, recent)
     of_scores, notes = measure.of_scores(prob, recent, label, thresholds.slice_examples)
     measured |= of_scores
+    worst, where = measure.progressive_slices(predictor.manifest, thresholds.slice_examples)
+    measured["progressive_slice_error"] = worst
+    notes |= {"progressive_slice_error": where}
     if base is not None:
         if base.manifest["labels"] != predictor.manifest["labels"]:
             return [

@@ -47,6 +47,14 @@ def progressive(manifest: Mapping[str, Any]) -> dict[str, float | None]:
     }
 
 
+def progressive_slices(
+    manifest: Mapping[str, Any], slice_examples: int
+) -> tuple[float | None, str]:
+    """Returns the error of the worst slice over the whole run, and which one that is."""
+    slices = manifest.get("metrics", {}).get("slices")
+    return (None, "") if slices is None else _worst_slice(slices, 1.0, slice_examples)
+
+
 def score_difference(predictor: Predictor) -> float:
     """Returns how far the model is from the check scores of its manifest; NaN if it has none."""
     want = np.array(predictor.manifest.get("check_scores", []), np.float64)
@@ -73,11 +81,12 @@ def of_scores(
     if lost:
         return {"not_finite": lost}, {}
     metrics = _metrics(prob[:, 0], recent, label)
-    worst, where = _worst_slice(metrics, slice_examples)
+    ratio = metrics.lifetime()["calibration"]
+    worst, where = _worst_slice(metrics.slices(), ratio or 1.0, slice_examples)
     found: dict[str, float | None] = {
         "not_finite": 0,
         "prob_std": float(prob[:, 0].std()),
-        "recent_calibration_error": _error(metrics.lifetime()["calibration"]),
+        "recent_calibration_error": _error(ratio),
         "slice_calibration_error": worst,
     }
     return found, {"slice_calibration_error": where}
@@ -130,15 +139,17 @@ def _error(ratio: float | None) -> float | None:
     return max(ratio, 1.0 / ratio) - 1.0 if ratio else None
 
 
-def _worst_slice(metrics: ProgressiveMetrics, slice_examples: int) -> tuple[float, str]:
-    """Returns the largest error that an interval proves, and the slice it is in."""
+def _worst_slice(
+    slices: Mapping[str, Mapping[str, Mapping[str, Any]]], overall: float, slice_examples: int
+) -> tuple[float, str]:
+    """Returns the largest error against ``overall`` that an interval proves, and its slice."""
     worst, where = 0.0, ""
-    for feature, values in metrics.slices().items():
+    for feature, values in slices.items():
         for value, found in values.items():
             low, high = found["calibration_low"], found["calibration_high"]
             if found["examples"] < slice_examples or low is None:
                 continue
-            error = max(low - 1.0, 1.0 / high - 1.0)
+            error = max(low / overall - 1.0, overall / high - 1.0)
             if error > worst:
                 ratio = found["calibration"]
                 worst, where = error, f"{feature} = {value}: predicted / clicked {ratio:.3f}"

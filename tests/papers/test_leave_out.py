@@ -1,14 +1,12 @@
 """Leave-group-out: equals a schema without the group, keeps the contract, refuses nonsense."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
 from ctr.data.examples import Chunk
 from ctr.errors import ConfigError, ModuleError
 from ctr.learner import Learner
-from ctr.models import Linear, WideDcn
+from ctr.models import Linear
 from ctr.recipe import Recipe
 from ctr.schema import Feature, Label, Schema
 from ctr.techniques.leave_out import LeaveOutFeatures
@@ -32,7 +30,7 @@ def chunk(seed=0):
     ids = rng.integers(1, 2048, (4, 64, 6)).astype(np.int32)
     numeric = rng.normal(size=(4, 64, 2)).astype(np.float32)
     labels = rng.integers(0, 2, (4, 64, 1)).astype(np.float32)
-    return Chunk(ids, numeric, labels, np.ones((4, 64), np.float32), {}, ())
+    return Chunk(ids, numeric, labels, np.ones((4, 64), np.float32), {})
 
 
 def test_it_is_the_base_without_the_features():
@@ -61,9 +59,6 @@ def test_what_cannot_be_left_out():
     ):
         with pytest.raises(error, match=message):
             Learner(LeaveOutFeatures(features=features).apply(RECIPE), SCHEMA)
-
-
-BASE = dataclasses.replace(RECIPE, model=WideDcn(dim=4, hidden=(8,)))
 
 
 @pytest.mark.parametrize(

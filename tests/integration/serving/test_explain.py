@@ -69,7 +69,7 @@ def test_groups_that_cannot_be(version: Path, data: Path) -> None:
     predictor = Predictor.load(version)
     schema = predictor.encoder.schema
     for given, message in (
-        (["ad=ad"], "did you mean 'ad_id'"),
+        (["ad=ad_di"], "did you mean 'ad_id'"),
         (["a=ad_id", "b=ad_id"], "in a group already"),
         (["ad"], "expected NAME=FEATURE"),
     ):

@@ -20,13 +20,14 @@ from serving.export import export_model
 from serving.gating.gate import Verdict, gate
 from serving.gating.thresholds import Thresholds
 
-#: The most frequent device.
-PHONE = "mobile"
+#: The device that the tampered model favours.
+DEVICE = "tablet"
 #: For a model that learned from 6,000 examples only.
 LAX = Thresholds(
     max_normalized_entropy=1.2,
     max_calibration_error=0.5,
     max_recent_calibration_error=0.5,
+    max_progressive_slice_error=2.0,
     max_slice_calibration_error=0.2,
     max_latency_ms_p50=5e3,
     max_latency_ms_p99=5e4,
@@ -92,21 +93,21 @@ def test_a_stale_one_is_refused(bad: Callable, data: Path) -> None:
 
 
 def test_one_miscalibrated_on_a_slice_is_refused(bad: Callable, data: Path) -> None:
-    def phones_too_high(run: LoadedRun) -> None:
+    def too_high(run: LoadedRun) -> None:
         def rows(device: str) -> set[int]:
             blank = {name: [None] for name in run.learner.encoder.columns}
             row = pa.RecordBatch.from_pydict({**blank, "device": [device]})
             ids = run.learner.encoder.encode(row).ids
             return set(run.learner.calibrator._rows(ids).numpy()[0].tolist())
 
-        (own,) = rows(PHONE) - rows("")
-        run.learner.calibrator.bias.scatter_nd_add([[own]], [[0.7]])
+        (own,) = rows(DEVICE) - rows("")
+        run.learner.calibrator.bias.scatter_nd_add([[own]], [[1.5]])
 
     others = ("log_loss_increase", "auc_decrease", "recent_calibration_error")
     lax = replace(LAX, **{f"max_{name}": 9.0 for name in others})
-    verdict = gate(bad(phones_too_high), data, lax)
+    verdict = gate(bad(too_high), data, lax)
     assert failed(verdict) == {"max_slice_calibration_error"}
-    assert f"device = {PHONE}" in verdict.reasons[0]
+    assert f"device = {DEVICE}" in verdict.reasons[0]
 
 
 def test_one_with_swapped_features_is_refused(bad: Callable, data: Path) -> None:
