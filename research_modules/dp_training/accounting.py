@@ -42,6 +42,8 @@ class Guarantee:
         whom = "one logged example" if self.unit == "example" else (
             f"one user, of whom at most {self.per_unit} examples are learned, no two in one release"
         )  # fmt: skip
+        if not self.noise:
+            return "no privacy: gradients are clipped, but no noise is added"
         return (
             f"({self.epsilon:.3g}, {self.delta:g})-DP for {whom} (zero-out neighbours, noise "
             f"multiplier {self.noise:.4g}); single chronological pass, hence no amplification by "
@@ -57,11 +59,15 @@ def single_pass_epsilon(noise: float, delta: float, per_unit: int = 1) -> float:
     Batches are disjoint, so each example is in one Gaussian release; the number of releases does
     not matter. ``k`` releases of one unit are one with ``1 / sqrt(k)`` of the noise.
     """
+    if not noise:
+        return math.inf
     return float(_package().get_epsilon_gaussian(noise / math.sqrt(per_unit), delta))
 
 
 def single_pass_noise(epsilon: float, delta: float, per_unit: int = 1) -> float:
     """Returns the noise multiplier that gives ``epsilon``; inverse of the former."""
+    if math.isinf(epsilon):
+        return 0.0
     return float(_package().get_sigma_gaussian(epsilon, delta)) * math.sqrt(per_unit)
 
 

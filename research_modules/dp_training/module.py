@@ -62,7 +62,8 @@ class DpTraining:
         training of the same recipe.
 
     Attributes:
-        epsilon: The guarantee aimed at; not used if ``noise`` is given.
+        epsilon: The guarantee aimed at; not used if ``noise`` is given. ``inf`` only clips, which
+            is the control that shows what clipping costs alone.
         delta: The probability with which it may fail; below one over the number of units.
         noise: Noise multiplier; 0 computes it from ``epsilon``.
         clip: Bound on the norm of an example's gradient. If it cuts clicks more than the rest,

@@ -12,7 +12,7 @@ from ctr.optimizers import Optimizers
 from ctr.table import Table
 from ctr.update import GradientUpdate, Trace
 from research_modules.dp_training.accounting import Guarantee
-from research_modules.dp_training.noise import NoiseState, mixing, sensitivity
+from research_modules.dp_training.noise import NoiseState, mixing, normal, sensitivity
 from research_modules.dp_training.recording import RecordedModel, row_norms
 from research_modules.dp_training.rows import contributions, split_noise
 
@@ -26,7 +26,7 @@ class PrivateUpdate:
 
     Attributes:
         clip: Bound on the norm of an example's gradient over all parameters.
-        noise: Noise multiplier.
+        noise: Noise multiplier; 0 only clips.
         delta: For the report.
         epsilon: For the report; what ``noise`` gives at ``delta``.
         mechanism: ``independent`` or ``sqrt_toeplitz``.
@@ -105,12 +105,15 @@ class PrivateState(tf.Module):
         size = self._n_dense + self._moved * self._n_columns
         self.noise = NoiseState(size, weights, scale, model.seed)
         self._histogram_noise = first
+        # Without noise and sums over batches, only the rows of the batch have to be moved.
+        plain = not config.noise and config.rows == "dense" and config.mechanism == "independent"
+        self._direct = plain and config.batches == 1 and not config.grow_below
 
         def zeros(shape: list[int], dtype: tf.DType = tf.float32) -> tf.Variable:
             return tf.Variable(tf.zeros(shape, dtype), trainable=False)
 
         self.dense_sum = zeros([self._n_dense])
-        self.row_sum = zeros([n_rows, self._n_columns])
+        self.row_sum = zeros([1 if self._direct else n_rows, self._n_columns])
         self.row_count = zeros([n_rows if config.rows == "adafest" else 1])
         self.waiting = zeros([], tf.int32)
         self.batches = tf.Variable(config.batches, trainable=False)
@@ -144,7 +147,11 @@ class PrivateState(tf.Module):
             self.dense_sum.assign_add(tf.concat(flat, axis=0))
         both = tf.concat(list(row_gradients), axis=2) * factor[:, None, None]
         lines = tf.reshape(both, [-1, self._n_columns])
-        self.row_sum.scatter_add(tf.IndexedSlices(lines, tf.reshape(ids, [-1])))
+        flat_ids = tf.reshape(ids, [-1])
+        if self._direct:
+            self._descend(flat_ids, lines)
+        else:
+            self.row_sum.scatter_add(tf.IndexedSlices(lines, flat_ids))
         if config.rows == "adafest":
             self.row_count.assign_add(contributions(ids, counted, self._n_rows))
         over = tf.cast(norms > config.clip, tf.float32)
@@ -163,7 +170,7 @@ class PrivateState(tf.Module):
         config, learned = self._config, float(self.learned.numpy())
         return {
             "guarantee": str(config.guarantee()),
-            "epsilon": config.epsilon,
+            "epsilon": config.epsilon if config.noise else None,
             "delta": config.delta,
             "noise_multiplier": config.noise,
             "releases": int(self.release.numpy()),
@@ -215,8 +222,11 @@ class PrivateState(tf.Module):
                 )
                 at += size
             state.apply(gradients)
-        self._move_rows(tf.reshape(noise[self._n_dense :], [-1, self._n_columns]), moving, release)
-        if self._n_dense:
+        if not self._direct:
+            self._move_rows(
+                tf.reshape(noise[self._n_dense :], [-1, self._n_columns]), moving, release
+            )
+        if self._n_dense and config.noise:
             signal = tf.reduce_sum(dense * dense) / (self.noise.variance() * self._n_dense)
             snr = tf.sqrt(tf.maximum(signal - 1.0, 0.0))
             self.snr.assign_add(tf.where(release == 0, 1.0, _SNR_RATE) * (snr - self.snr))
@@ -234,12 +244,13 @@ class PrivateState(tf.Module):
         else:
             # A generator of its own: the same numbers must not be used twice.
             key = tf.stack([tf.constant(self._model.seed + 7_919, tf.int64), release])
-            counts = self.row_count + self._histogram_noise * tf.random.stateless_normal(
-                [self._n_rows], key
-            )
+            counts = self.row_count + self._histogram_noise * normal(self._n_rows, key)
             counts, rows = tf.math.top_k(counts, self._moved)
             passed = tf.cast(counts >= config.threshold, tf.float32)[:, None]
             gradients = passed * (tf.gather(self.row_sum, rows) + noise)
+        self._descend(rows, gradients)
+
+    def _descend(self, rows: tf.Tensor, gradients: tf.Tensor) -> None:
         values = self._table.lookup(rows)
         parts = tf.split(gradients, self._widths, axis=1)
         for slot, value, part in zip(self._table.slots, values, parts, strict=True):

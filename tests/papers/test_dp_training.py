@@ -93,8 +93,9 @@ def test_without_the_accounting_package_it_says_what_to_install(monkeypatch) -> 
         compose(BASE, [DpTraining()])
 
 
-def test_without_noise_or_bound_it_is_the_plain_recipe() -> None:
-    private = learner_of(**PLAIN)
+@pytest.mark.parametrize("settings", [{}, {"noise": 0.0, "epsilon": np.inf}])
+def test_without_noise_or_bound_it_is_the_plain_recipe(settings: dict[str, float]) -> None:
+    private = learner_of(**PLAIN | settings)
     plain = Learner(replace(BASE, features=private.recipe.features), SCHEMA, 1, LABELS, n_batches=4)
     for seed in range(2):
         stream = chunk(plain, seed)
@@ -132,6 +133,19 @@ def learner_rows(tables: list[tf.Tensor], ids: tf.Tensor):
     from ctr.api import Rows
 
     return Rows(*(tf.gather(table, ids) for table in tables))
+
+
+def test_clipping_alone_clips_as_with_noise_and_claims_nothing() -> None:
+    few = {"clip": 0.2, "batches": 1}
+    alone, summed = learner_of(epsilon=np.inf, **few), learner_of(noise=1e-9, **few)
+    for seed in range(2):
+        np.testing.assert_allclose(
+            alone.learn(chunk(alone, seed)), summed.learn(chunk(summed, seed)), atol=1e-6
+        )
+    np.testing.assert_allclose(alone.table.embedding, summed.table.embedding, atol=1e-6)
+    report = alone.update.report()
+    assert report["clipped_share"] == summed.update.report()["clipped_share"] > 0.5
+    assert "no privacy" in str(report["guarantee"]) and report["epsilon"] is None
 
 
 @pytest.mark.parametrize("clip", [0.2, 1e9])
