@@ -118,6 +118,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MIN",
         help="event time between exports (default: 60)",
     )
+    follow.add_argument(
+        "--forget-alarms",
+        action="store_true",
+        help="take the stream as it is now for sound and publish again",
+    )
     parser.add_argument(
         "--threads",
         type=positive_int,
@@ -183,6 +188,7 @@ def _train(args: argparse.Namespace) -> dict[str, Any]:
                 args.keep_checkpoints,
                 args.save_predictions,
                 publisher,
+                args.forget_alarms,
             )
         )
     trainer = Trainer(

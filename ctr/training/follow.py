@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 import os
 import signal
 import time
@@ -11,15 +13,24 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from ctr.checkpoint import Saved
 from ctr.data import manifest
 from ctr.data.examples import Examples
 from ctr.data.prefetch import prefetch
 from ctr.errors import ConfigError, StreamError
+from ctr.health import HealthMonitor
 from ctr.training.publish import Publisher
 from ctr.training.run import RunConfig
 from ctr.training.status import write_status
 from ctr.training.trainer import Status, Trainer
 
+log = logging.getLogger(__name__)
+
+#: Start of the names of the monitors' state in a checkpoint.
+_HEALTH = "health:"
 #: A century: the join has told late rows apart already, the trainer takes what was committed.
 _ANY_LATENESS_S = 3.15e9
 
@@ -59,7 +70,8 @@ class FollowTrainer(Trainer):
         following: How to follow.
         keep: Checkpoints kept.
         save_predictions: Also write ``predictions.parquet`` at the end.
-        publisher: Exports models; None exports none.
+        publisher: Exports models; None exports none. It pauses while an alarm is on.
+        forget_alarms: Begin a new history of the stream's health.
 
     Raises:
         CtrError: as of :class:`Trainer`; waiting for the first shard ends after ``idle_s``.
@@ -74,10 +86,12 @@ class FollowTrainer(Trainer):
         keep: int = 3,
         save_predictions: bool = False,
         publisher: Publisher | None = None,
+        forget_alarms: bool = False,
     ) -> None:
         self._following = following or Following()
         self._publisher = publisher
         self._stopped = False
+        self._forget = forget_alarms
         self._seen: tuple[int, int, int] | None = None
         self._began, self._began_at = time.time(), 0
         self._restore_handlers = self._catch_signals()
@@ -87,6 +101,11 @@ class FollowTrainer(Trainer):
             allowed_lateness_s=_ANY_LATENESS_S,
         )  # fmt: skip
         self._began_at = self.position
+
+    @functools.cached_property
+    def health(self) -> HealthMonitor:
+        """Watches the stream; a checkpoint holds its state."""
+        return HealthMonitor(self.learner.encoder)
 
     @property
     def total(self) -> int | None:
@@ -157,11 +176,28 @@ class FollowTrainer(Trainer):
         if before_us // grid_us != self.time_us // grid_us and before_us:
             self._save()
             if self._publisher is not None:
-                self._publisher.offer(self.time_us, self._healthy())
+                self._publisher.offer(self.time_us, self.health.healthy)
         self._tell()
 
-    def _healthy(self) -> bool:
-        return True
+    def _watch(self, examples: Examples, probs: NDArray[np.float32]) -> None:
+        before = self.health.alarms
+        self.health.observe(examples.blocks, probs)
+        for alarm in self.health.alarms:
+            if not before:
+                log.warning("ALARM at example %s: %s", f"{examples.stop:,}", alarm)
+
+    def _more_state(self) -> dict[str, NDArray[Any]]:
+        return {f"{_HEALTH}{name}": part for name, part in self.health.state_dict().items()}
+
+    def _load(self, saved: Saved) -> None:
+        super()._load(saved)
+        state = {
+            name.removeprefix(_HEALTH): part
+            for name, part in saved.arrays.items()
+            if name.startswith(_HEALTH)
+        }
+        if state and not self._forget:
+            self.health.load_state(state)
 
     def _tell(self, closing: bool = False) -> None:
         """Writes ``status.json``."""
@@ -179,6 +215,8 @@ class FollowTrainer(Trainer):
             "data_event_time_us": max((s.max_time_us for s in shards), default=0),
             "examples_per_second": (self.position - self._began_at) / seconds,
             "checkpoint_examples": self._saved_at,
+            "alarms": self.health.alarms,
+            "health_windows": self.health.windows,
             "window": recent[0] if recent else None,
             "export": self._publisher.state() if self._publisher is not None else None,
         }

@@ -181,11 +181,15 @@ class Trainer:
                     block.query, slices,
                 )  # fmt: skip
             at += n
+        self._watch(examples, flat)
         if self._log is not None:
             self._log.add(examples, flat)
         self.counts.update(examples.counts)
         self.position = examples.stop
         self.time_us = int(examples.blocks[-1].time_us[-1])
+
+    def _watch(self, examples: Examples, probs: NDArray[np.float32]) -> None:
+        """Looks at what was learned and its predictions float32[n, T]."""
 
     def _new_metrics(self) -> ProgressiveMetrics:
         schema = self.learner.schema
@@ -202,6 +206,7 @@ class Trainer:
             for name, metrics in self.metrics.items()
             for key, value in metrics.state_dict().items()
         }
+        arrays |= self._more_state()
         extra: dict[str, Any] = {
             "run": self.run.id,
             "schema": self.learner.schema.fingerprint(),
@@ -215,6 +220,10 @@ class Trainer:
         }
         self._store.save(self.learner, self.position, arrays, extra)
         self._saved_at = self.position
+
+    def _more_state(self) -> dict[str, NDArray[Any]]:
+        """Returns what a checkpoint holds beside metrics, by names of its own."""
+        return {}
 
     def _learned_data(self, position: int) -> str:
         """Returns a digest of the shards that begin before a position of the stream."""
