@@ -10,11 +10,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from streaming.live.attribution import JoinState, advance
-from streaming.live.layout import event_batch, shown_batch
-from streaming.live.rules import JoinRules
-from streaming.shard_layout import TIME
-
 HELP = "events per second of the live join, in batches of 8,192 rows on one core"
 BATCH = 8192
 _S = 1_000_000
@@ -34,6 +29,12 @@ def bench_live(batches: int = 60, rate: float = 2000.0, seed: int = 0) -> dict[s
         ``events_per_cpu_second``, impressions and clicks together; ``held``, the largest number
         of impressions in hand; ``joined`` and ``joined_expected``.
     """
+    # Beam comes with it, which no help text should wait for.
+    from streaming.live.attribution import JoinState, advance
+    from streaming.live.layout import event_batch, shown_batch
+    from streaming.live.rules import JoinRules
+    from streaming.shard_layout import TIME
+
     rng = np.random.default_rng(seed)
     rules = JoinRules(("click",), (300 * _S,), 300 * _S, 60 * _S, 60 * _S)
     words = pa.array([f"{value:08x}" for value in rng.integers(0, 1 << 32, 20_000)])
