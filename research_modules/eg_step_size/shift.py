@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +21,7 @@ from ctr.learner import Learner
 from ctr.models import Mlp
 from ctr.module import compose
 from ctr.optimizers import AdaGrad, KerasOptimizer, Optimizers
-from ctr.optimizers.dense import KerasState
 from ctr.recipe import Recipe
-from ctr.update import GradientState
 from research_modules.eg_step_size import EgStepSize
 
 RATES = (1e-4, 1e-3, 1e-2, 1e-1, 3e-1, 1.0)
@@ -81,16 +79,15 @@ class Study:
         """Returns one pass over the stream at a base rate, from the same initial values."""
         for variable, value in zip(self._learner.variables, self._start, strict=True):
             variable.assign(value.copy())
-        update, rows = self._learner.update, SIZE * LAUNCH
-        assert isinstance(update, GradientState)  # both arms take one gradient step per batch
+        update: Any = self._learner.update
+        rows = SIZE * LAUNCH
         n = len(stream.labels) // rows
         losses, scales = np.empty(n), np.ones(n)
         for launch in range(n):
             for state in update.states:
-                assert isinstance(state, KerasState)
                 state.optimizer.learning_rate.assign(rate * (1 - launch / n * self._decay))
-            now = slice(launch * rows, (launch + 1) * rows)
-            part = Planted(stream.ids[now], stream.labels[now], stream.probs[now])
+            at = slice(launch * rows, (launch + 1) * rows)
+            part = Planted(stream.ids[at], stream.labels[at], stream.probs[at])
             losses[launch] = progressive_losses(self._recipe, part, 0, self._learner).mean()
             if hasattr(update, "scales"):
                 scales[launch] = math.exp(update.scales[0].log_scale.numpy())
@@ -121,16 +118,34 @@ def main() -> None:
         ("Excess log loss, 200 batches after the shift", lambda one: one.recovery),
         ("Scale 50 batches after the shift, over the one before it", lambda one: one.rise),
     ):
-        print(f"\n{title}: mean over streams ± standard error of the mean\n")
-        print(f"| method | {' | '.join(f'{rate:g}' for rate in RATES)} |")
-        print("| --- " * (len(RATES) + 1) + "|")
-        for method, by_rate in found.items():
-            cells = []
-            for passes in by_rate:
-                values = np.array([value(one) for one in passes])
-                error = values.std(ddof=1) / len(values) ** 0.5 if len(values) > 1 else math.nan
-                cells.append(f"{values.mean():.4f} ± {error:.4f}")
-            print(f"| {method} | {' | '.join(cells)} |")
+        print(f"\n{title}: mean over streams\n")
+        _table(_values(found, value), "{:.4f}")
+    whole = _values(found, lambda one: one.losses.mean())
+    best = whole["constant"].mean(axis=1).argmin()
+    print(
+        f"\nExcess log loss to the constant rate {RATES[best]:g}: mean ± standard error, paired\n"
+    )
+    _table({name: one - whole["constant"][best] for name, one in whole.items()}, "{:+.4f} ± {:.4f}")
+
+
+def _values(
+    found: dict[str, list[list[Pass]]], value: Callable[[Pass], float]
+) -> dict[str, NDArray[np.float64]]:
+    """Returns a number per method, rate and stream, float64[rates, streams]."""
+    return {
+        name: np.array([[value(one) for one in passes] for passes in rows])
+        for name, rows in found.items()
+    }
+
+
+def _table(values: dict[str, NDArray[np.float64]], cell: str) -> None:
+    print(f"| method | {' | '.join(f'{rate:g}' for rate in RATES)} |")
+    print("| --- " * (len(RATES) + 1) + "|")
+    for method, rows in values.items():
+        n = rows.shape[1]
+        error = rows.std(axis=1, ddof=1) / n**0.5 if n > 1 else np.full(len(rows), math.nan)
+        cells = (cell.format(*one) for one in zip(rows.mean(axis=1), error, strict=True))
+        print(f"| {method} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":
