@@ -109,12 +109,16 @@ def main() -> None:
     parser.add_argument(
         "--batch", type=int, choices=[*TUNED], action="append", help="batch size (default: all)"
     )
+    parser.add_argument(
+        "--method", choices=[*TUNED[100]], action="append", help="method (default: all)"
+    )
     args = parser.parse_args()
     epochs = " | ".join(f"epoch {e}" for e in _shown(args.epochs))
     print(f"| batch | method | rate | {epochs} |")
     print("| --- " * (3 + len(_shown(args.epochs))) + "|")
     for size in args.batch or TUNED:
-        for name, (rule, rate) in TUNED[size].items():
+        for name in args.method or TUNED[size]:
+            rule, rate = TUNED[size][name]
             one = Autoencoder(size, args.epochs, rule)
             runs = np.array([one.run(rate, seed) for seed in range(args.seeds)])
             cells = " | ".join(f"{runs[:, e - 1].mean():.2f}" for e in _shown(args.epochs))
