@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,9 @@ from ctr.learner import Learner
 from ctr.models import Mlp
 from ctr.module import compose
 from ctr.optimizers import AdaGrad, KerasOptimizer, Optimizers
+from ctr.optimizers.dense import KerasState
 from ctr.recipe import Recipe
+from ctr.update import GradientState
 from research_modules.eg_step_size import EgStepSize
 
 RATES = (1e-4, 1e-3, 1e-2, 1e-1, 3e-1, 1.0)
@@ -79,12 +81,13 @@ class Study:
         """Returns one pass over the stream at a base rate, from the same initial values."""
         for variable, value in zip(self._learner.variables, self._start, strict=True):
             variable.assign(value.copy())
-        update: Any = self._learner.update
-        rows = SIZE * LAUNCH
+        update, rows = self._learner.update, SIZE * LAUNCH
+        assert isinstance(update, GradientState)  # both arms take one gradient step per batch
         n = len(stream.labels) // rows
         losses, scales = np.empty(n), np.ones(n)
         for launch in range(n):
             for state in update.states:
+                assert isinstance(state, KerasState)
                 state.optimizer.learning_rate.assign(rate * (1 - launch / n * self._decay))
             at = slice(launch * rows, (launch + 1) * rows)
             part = Planted(stream.ids[at], stream.labels[at], stream.probs[at])
