@@ -52,7 +52,7 @@ class PatientDistillation:
         labels: Weight of labels in the student's loss; 0 learns from the teacher alone.
         temperature: Of the distance; above 1 bends the probability scale of a small student.
         start_examples: Examples of the stream before the student begins; a young teacher knows
-            nothing.
+            nothing. A calibrator learns the silent student's error and is slow to forget it.
     """
 
     reps: int = 4
