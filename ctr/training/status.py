@@ -57,8 +57,10 @@ def status_lines(state: dict[str, Any]) -> list[str]:
     window = state.get("window")
     if window:
         shown = ("log_loss", "calibration", "auc", "base_rate")
-        values = [f"{k} {window[k]:.4f}" for k in shown if window.get(k) is not None]
-        lines.append(f"{'last window':<16}{', '.join(values)}")
+        values = {k: window.get(k) for k in shown}
+        # Without a click there is no calibration, and that is worth telling.
+        told = [f"{k} {'undefined' if v is None else f'{v:.4f}'}" for k, v in values.items()]
+        lines.append(f"{'last window':<16}{', '.join(told)}")
     for alarm in state.get("alarms", ()):
         lines.append(f"{'ALARM':<16}{alarm}")
     return lines

@@ -275,7 +275,7 @@ def test_a_full_disk_is_told_and_leaves_nothing(log, monkeypatch):
         raise OSError(28, "No space left on device")
 
     (log.folder / "a.csv").write_text("id,ts,user,click\n1,5,u,0\n")
-    monkeypatch.setattr("streaming.order_write.pq.write_table", full)
+    monkeypatch.setattr("streaming.order_write.write_rows", full)
     with pytest.raises(StreamError, match=r"not be written below .*No space left on device\. "):
         log()
     assert not log.data.exists()
