@@ -17,7 +17,6 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from ctr.bench.timing import Arm, measure
 from ctr.calibration import NoCalibration
 from ctr.data.examples import Chunk
 from ctr.harness.stats import t_interval
@@ -153,11 +152,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--examples", type=int, default=200_704)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--arms", default="", help="only arms that contain this text")
-    parser.add_argument("--cost", type=int, default=0, help="rounds; measures CPU time instead")
     given = parser.parse_args(arguments)
-    if given.cost:
-        print_costs(simulate(2 * _PER_LAUNCH * _BATCH, 0), given.cost)
-        return
     texts = [simulate(given.examples, seed) for seed in range(given.seeds)]
     bayes = np.mean([log_loss(text.truth, text.labels) for text in texts])
     print(f"{'the true probabilities':<36}{bayes:8.4f}")
@@ -171,27 +166,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         low, high = (float("nan") if end is None else end for end in (against.low, against.high))
         spread = f"{against.value:+9.4f} [{low:+.4f}, {high:+.4f}]"
         print(f"{name:<36}{np.mean(found):8.4f}{spread}", _facts(learner), flush=True)
-
-
-def print_costs(text: Text, rounds: int) -> None:
-    """Prints what learning costs with random and with learned codes, to words alone, in turns."""
-    arms = []
-    for name in ("words alone", "random codes", "codes, K = 16"):
-        settings = ARMS[name][0] | ({"codes": 16} if name == "random codes" else {})
-        learner = bench(recipe(**settings))
-
-        def learn(learner: Learner = learner) -> None:
-            for chunk in text.chunks():
-                learner.learn(chunk)
-
-        learn()
-        arms.append(Arm(name, learn, len(text.ids)))
-    timings = measure(arms, rounds)
-    for name, values in timings.items():
-        ratios = np.divide(values, timings["words alone"])
-        low, middle, high = np.percentile(ratios, (25, 50, 75))
-        spread = f"{middle:6.2f}x ({low:.2f} to {high:.2f})"
-        print(f"{name:<20}{np.median(values):6.2f} us/example{spread}", flush=True)
 
 
 def _facts(learner: Learner) -> str:
