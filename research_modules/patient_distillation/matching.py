@@ -8,12 +8,12 @@ from typing import Any
 
 import tensorflow as tf
 
-from ctr.api import Batch, Features, Forward, Loss, Model, ModelConfig, Rows
+from ctr.api import Batch, Features, Forward, Loss, Model, Rows
 from ctr.encoding import Layout
 from ctr.errors import ModuleError
 from ctr.inputs import features as assemble
 from ctr.losses import LogLoss
-from ctr.models import WithTeacher
+from ctr.models.with_teacher import WithTeacher, WithTeacherModel
 from ctr.optimizers import Optimizers
 from ctr.table import Table
 from ctr.update import Trace, Update, UpdateState
@@ -42,39 +42,24 @@ def distance(student: tf.Tensor, teacher: tf.Tensor, temperature: float) -> tf.T
 
 
 @dataclass(frozen=True)
-class MatchedPair:
-    """A student and the teacher whose function it matches.
-
-    Attributes:
-        base: The student.
-        teacher: The teacher.
-    """
-
-    base: ModelConfig
-    teacher: ModelConfig
-
-    @property
-    def dim(self) -> int:
-        """Embedding columns of both."""
-        return self.base.dim + self.teacher.dim
+class MatchedPair(WithTeacher):
+    """A student and the teacher whose function it matches."""
 
     def build(self, layout: Layout, n_tasks: int, seed: int) -> MatchedModel:
         """Creates the variables; equal seeds give equal bits."""
         return MatchedModel(self, layout, n_tasks, seed)
 
 
-class MatchedModel(tf.Module):
+class MatchedModel(WithTeacherModel):
     """The built form of :class:`MatchedPair`."""
 
     def __init__(self, config: MatchedPair, layout: Layout, n_tasks: int, seed: int) -> None:
-        super().__init__(name="matched_pair")
-        self.pair = WithTeacher(config.base, config.teacher).build(layout, n_tasks, seed)
-        self.dim, self.n_wide, self.wide = self.pair.dim, self.pair.n_wide, self.pair.wide
+        super().__init__(config, layout, n_tasks, seed)
         self.layout, self.seed = layout, seed
 
     def __call__(self, features: Features, training: bool) -> Forward:
         """Returns the student's logits; ``aux`` holds those of both, before calibration."""
-        forward = self.pair(features, training)
+        forward = super().__call__(features, training)
         return forward._replace(aux={**forward.aux, "student": forward.logits})
 
 
@@ -157,7 +142,7 @@ class PatientUpdate:
             raise ModuleError(_LATER)
         base = self.base.build(model, table, optimizers)
         # Slots of their own: the teacher must not move by momentum when only the student learns.
-        extra = self.base.build(model.pair.student, table, optimizers)
+        extra = self.base.build(model.student, table, optimizers)
         return PatientState(self, model, table, base, extra)
 
 
@@ -228,8 +213,8 @@ class PatientState(tf.Module):
 
         def student(rows: Rows) -> tuple[Features, Forward]:
             inputs = self._view(own_ids, rows, own_numeric, place, seen)
-            own, _ = self._model.pair.shares(inputs)
-            return inputs, self._model.pair.student(own, True)
+            own, _ = self._model.shares(inputs)
+            return inputs, self._model.student(own, True)
 
         rows = self._table.lookup(own_ids)
         with tf.GradientTape() as tape:
@@ -240,8 +225,8 @@ class PatientState(tf.Module):
             if config.consistency != "same":
                 other = place + 1 if config.consistency == "independent" else None
                 shown = self._look_up(ids, numeric, other, seen)
-            _, rest = self._model.pair.shares(shown)
-            teacher = self._model.pair.teacher(rest, False).logits
+            _, rest = self._model.shares(shown)
+            teacher = self._model.teacher(rest, False).logits
             losses = config.strength * distance(forward.logits, teacher, config.temperature)
         batch = trace.batch._replace(ids=inputs.ids, weights=tf.ones([n]))
         self.extra(Trace(tape, batch, inputs, forward, losses, lambda rows: student(rows)[1]))

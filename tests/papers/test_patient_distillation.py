@@ -144,7 +144,7 @@ def test_who_sees_what(consistency: str, monkeypatch: pytest.MonkeyPatch) -> Non
     learner = bench._first_learner
     state = learner.update
     seen: dict[str, Features] = {}
-    pair = learner.model.pair
+    pair = learner.model
     student, teacher = pair.student, pair.teacher
 
     class Spy(tf.Module):
@@ -217,7 +217,7 @@ def test_the_first_batch_is_predicted_alike_whatever_the_patience(students: dict
 def test_patience_does_not_move_the_teacher(students: dict) -> None:
     def teacher(name: str) -> list[np.ndarray]:
         learner = students[name][1]
-        dense = learner.model.pair.teacher.trainable_variables
+        dense = learner.model.teacher.trainable_variables
         return [learner.table.embedding.numpy()[:, 4:], *(v.numpy() for v in dense)]
 
     for name in ("once", "repeated", "recombined"):
@@ -231,7 +231,7 @@ def test_no_label_reaches_the_student_but_through_the_teacher(study: Study) -> N
         # One batch: the student learns from the teacher as it was before these labels.
         first = study.late._replace(ids=study.late.ids[:256], click=click[:256])
         _, learner = study.student({"reps": 0}, reuse=learner, data=first)
-        pair, table = learner.model.pair, learner.table
+        pair, table = learner.model, learner.table
         found.append(
             {
                 "student": [table.wide[:, :1], *pair.student.trainable_variables],
