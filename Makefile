@@ -2,6 +2,8 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 PYTEST_ARGS ?=
+# Processes that share the work of the tests.
+TEST_JOBS ?= 2
 # Where `make demo` puts its data, runs and report.
 DEMO ?= demo
 
@@ -9,10 +11,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint types contracts doctor lock clean
+.PHONY: help setup demo test test-fast test-contract test-papers check lint types contracts doctor lock clean
 
 help: ## Show the targets.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # The hashes make the installation the same everywhere; the project itself comes last, as it is here.
 $(STAMP): requirements.lock pyproject.toml
@@ -28,8 +30,21 @@ setup: $(STAMP) ## Make the virtual environment from requirements.lock.
 demo: $(STAMP) ## Run the whole main job on simulated data, from raw events to a report.
 	$(BIN)/octr demo --output $(DEMO)
 
-test: $(STAMP) ## Run the default test suite (PYTEST_ARGS=... adds options).
-	$(BIN)/pytest $(PYTEST_ARGS)
+# Fresh processes for each group: XLA never gives a compiled function's memory maps back, and one
+# process for everything runs into the kernel's limit on them (vm.max_map_count) and dies.
+test: test-fast test-contract test-papers ## Run the default test suite (PYTEST_ARGS=... adds options).
+
+test-fast: $(STAMP) ## Run the unit, property and packaging tests.
+	$(call run_tests,tests/unit tests/property tests/packaging)
+
+test-contract: $(STAMP) ## Run the tests of every module's contract and those of whole jobs.
+	$(call run_tests,tests/contract tests/integration)
+
+test-papers: $(STAMP) ## Run the tests of the techniques and the research modules.
+	$(call run_tests,tests/papers)
+
+# Exit code 5 says that PYTEST_ARGS selects no test of the group.
+run_tests = $(BIN)/pytest --numprocesses $(TEST_JOBS) --dist loadfile $(1) $(PYTEST_ARGS) || [ $$? = 5 ]
 
 check: lint types contracts test ## Run all that a change has to pass.
 
