@@ -8,14 +8,14 @@ label.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Protocol
 
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from ctr.api import Batch
+from ctr.api import Batch, Sampler
 from ctr.data.examples import Block
 from ctr.errors import ConfigError, ModuleError
 from ctr.hashing import fingerprint64, mix, salt64
@@ -34,6 +34,26 @@ class KeepAll:
     def __call__(self, batch: Batch, logits: tf.Tensor) -> Batch:
         """Returns the batch unchanged."""
         return batch
+
+
+@dataclass(frozen=True)
+class InBatches:
+    """What samplers share that decide by the running model, while batches are formed.
+
+    Attributes:
+        base: What has sampled before.
+    """
+
+    base: Sampler = field(default_factory=KeepAll, kw_only=True)
+
+    @property
+    def drops(self) -> bool:
+        """True if ``base`` drops rows."""
+        return self.base.drops
+
+    def factors(self, rows: Block) -> NDArray[np.float32]:
+        """Leaves what is decided before batches are formed to ``base``."""
+        return self.base.factors(rows)
 
 
 class Rule(Protocol):

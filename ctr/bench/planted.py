@@ -80,6 +80,23 @@ def _effects(rng: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.
     return 0.5 * rng.normal(size=n), 0.5 * rng.normal(size=(n, LATENT))
 
 
+def filled_chunks(
+    ids: NDArray[np.int32], labels: NDArray[np.float32], shape: tuple[int, int]
+) -> list[Chunk]:
+    """Cuts examples into launches; the rest, which does not fill one, is left out.
+
+    Args:
+        ids: int32[n, S], rows of the table.
+        labels: float32[n, T].
+        shape: Batches of a launch and examples of a batch.
+    """
+    n = len(ids) // (shape[0] * shape[1]) * shape[0] * shape[1]
+    ids = ids[:n].reshape(-1, *shape, ids.shape[1])
+    labels = labels[:n].reshape(-1, *shape, labels.shape[1])
+    weights, numeric = np.ones(ids.shape[:3], np.float32), np.zeros((*ids.shape[:3], 0), np.float32)
+    return [Chunk(*part, {}) for part in zip(ids, numeric, labels, weights, strict=True)]
+
+
 def progressive_losses(
     recipe: Recipe, stream: Planted, seed: int, learner: Learner | None = None
 ) -> NDArray[np.float64]:
@@ -96,18 +113,8 @@ def progressive_losses(
         that do not fill a launch are left out.
     """
     learner = learner or Learner(recipe, SCHEMA, seed)
-    k, b = learner.chunk_shape
-    losses = []
-    for start in range(0, len(stream.labels) - k * b + 1, k * b):
-        rows = slice(start, start + k * b)
-        labels = stream.labels[rows]
-        probs = learner.learn(
-            Chunk(
-                stream.ids[rows].reshape(k, b, FIELDS), np.zeros((k, b, 0), np.float32),
-                labels.reshape(k, b, 1), np.ones((k, b), np.float32), {},
-            )
-        ).reshape(-1)  # fmt: skip
-        p = np.clip(probs.astype(np.float64), 1e-7, 1.0 - 1e-7)
-        losses.append(-np.where(labels > 0.5, np.log(p), np.log1p(-p)))
-    found = np.concatenate(losses)
+    chunks = filled_chunks(stream.ids, stream.labels[:, None], learner.chunk_shape)
+    probs = np.concatenate([learner.learn(chunk).reshape(-1) for chunk in chunks])
+    p = np.clip(probs.astype(np.float64), 1e-7, 1.0 - 1e-7)
+    found = -np.where(stream.labels[: len(p)] > 0.5, np.log(p), np.log1p(-p))
     return found - stream.entropy[: len(found)]

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import tensorflow as tf
-import tf_keras
 from tensorflow_recommenders.layers.feature_interaction import DotInteraction
 
-from ctr.api import DenseLayer, Features, Forward
+from ctr.api import DenseLayer, Features
 from ctr.encoding import Layout
 from ctr.models.deep import Deep
-from ctr.models.layers import run, run_head, tower, tower_macs, zero_head
+from ctr.models.layers import run, tower, tower_macs, zero_head
 from ctr.models.linear import WidePart
+from ctr.models.wide_deep import WideDeepModel
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Dlrm(Deep):
         return DlrmModel(self, layout, n_tasks, seed)
 
 
-class DlrmModel(tf.Module):
+class DlrmModel(WideDeepModel):
     """The built form of :class:`Dlrm`."""
 
     def __init__(self, config: Dlrm, layout: Layout, n_tasks: int, seed: int) -> None:
@@ -45,9 +45,7 @@ class DlrmModel(tf.Module):
         self.wide = WidePart(layout, n_tasks)
         n_numeric = len(layout.numeric)
         bottom = (*config.bottom, config.dim) if n_numeric else ()
-        self.bottom = tower(
-            n_numeric, bottom, config.activation, config.beta, (), seed * 1000 + 500
-        )
+        self.below = tower(n_numeric, bottom, config.activation, config.beta, (), seed * 1000 + 500)
         # XLA needs the output's width to be known, hence no ragged self-interactions.
         self.interact = DotInteraction(self_interaction=False, skip_gather=True)
         n_vectors = layout.n_features + bool(n_numeric)
@@ -62,13 +60,6 @@ class DlrmModel(tf.Module):
         self.hidden = config.tower(self.n_tower_inputs, seed * 1000)
         self.head = zero_head(n_tasks)
 
-    def __call__(self, features: Features, training: bool) -> Forward:
-        """Returns logits float32[B, T]; ``aux`` holds the last hidden layer."""
-        del training
-        inputs, bottom = self.tower_inputs(features)
-        last, top = run(self.hidden, inputs)
-        return self.outputs(features, last, bottom + top)
-
     def tower_inputs(self, features: Features) -> tuple[tf.Tensor, tuple[DenseLayer, ...]]:
         """Returns what the first hidden layer of the top tower reads, float32[B, C].
 
@@ -76,20 +67,8 @@ class DlrmModel(tf.Module):
         """
         parts = tf.unstack(features.vectors, axis=1)
         layers: tuple[DenseLayer, ...] = ()
-        if self.bottom:
-            bottom, layers = run(self.bottom, features.numeric)
+        if self.below:
+            bottom, layers = run(self.below, features.numeric)
             parts = [*parts, bottom]
         crossed = self.cross(tf.concat(parts, axis=1), features.seen)
         return tf.concat([crossed, self.interact(parts)], axis=1), layers
-
-    def outputs(
-        self, features: Features, last: tf.Tensor, layers: tuple[DenseLayer, ...] = ()
-    ) -> Forward:
-        """Returns the logits for a last hidden layer float32[B, H] and the layers before it."""
-        deep, head = run_head(self.head, last)
-        return Forward(self.wide(features) + deep, {"hidden": last}, layers + head)
-
-    @property
-    def dense_layers(self) -> list[tf_keras.layers.Dense]:
-        """The layers that a forward pass lists, in the same order."""
-        return [*self.bottom, *self.hidden, self.head]

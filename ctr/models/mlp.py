@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ctr.encoding import Layout
 from ctr.models.deep import Deep
-from ctr.models.wide_dcn import WideDeepModel
+from ctr.models.wide_dcn import CrossedModel
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,6 @@ class Mlp(Deep):
     Paper: Cheng et al. 2016, "Wide & Deep Learning for Recommender Systems".
     """
 
-    def build(self, layout: Layout, n_tasks: int, seed: int) -> WideDeepModel:
+    def build(self, layout: Layout, n_tasks: int, seed: int) -> CrossedModel:
         """Creates the variables; equal seeds give equal bits."""
-        return WideDeepModel(self, layout, n_tasks, seed)
+        return CrossedModel(self, layout, n_tasks, seed)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import tensorflow as tf
-import tf_keras
 
-from ctr.api import DenseLayer, Features, Forward
+from ctr.api import DenseLayer, Features
 from ctr.encoding import Layout
 from ctr.models.deep import Deep
-from ctr.models.layers import flat_inputs, flat_width, run, run_head, zero_head
+from ctr.models.layers import flat_inputs, flat_width, zero_head
 from ctr.models.linear import WidePart
+from ctr.models.wide_deep import WideDeepModel
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,12 @@ class WideDcn(Deep):
 
     cross_layers: int = 2
 
-    def build(self, layout: Layout, n_tasks: int, seed: int) -> WideDeepModel:
+    def build(self, layout: Layout, n_tasks: int, seed: int) -> CrossedModel:
         """Creates the variables; equal seeds give equal bits."""
-        return WideDeepModel(self, layout, n_tasks, seed)
+        return CrossedModel(self, layout, n_tasks, seed)
 
 
-class WideDeepModel(tf.Module):
+class CrossedModel(WideDeepModel):
     """The built form of a wide part beside cross layers and a tower."""
 
     def __init__(self, config: Deep, layout: Layout, n_tasks: int, seed: int) -> None:
@@ -41,29 +41,11 @@ class WideDeepModel(tf.Module):
         self.n_tower_inputs = width
         self.macs_beside = config.cross_macs(width) + len(layout.numeric) * n_tasks
         self.wide = WidePart(layout, n_tasks)
+        self.below = []
         self.cross = config.cross(width, seed * 1000 + 500)
         self.hidden = config.tower(width, seed * 1000)
         self.head = zero_head(n_tasks)
 
-    def __call__(self, features: Features, training: bool) -> Forward:
-        """Returns logits float32[B, T]; ``aux`` holds the last hidden layer."""
-        del training
-        inputs, none = self.tower_inputs(features)
-        last, layers = run(self.hidden, inputs)
-        return self.outputs(features, last, none + layers)
-
     def tower_inputs(self, features: Features) -> tuple[tf.Tensor, tuple[DenseLayer, ...]]:
         """Returns what the first hidden layer reads, float32[B, C]; no dense layer made it."""
         return self.cross(flat_inputs(features), features.seen), ()
-
-    def outputs(
-        self, features: Features, last: tf.Tensor, layers: tuple[DenseLayer, ...] = ()
-    ) -> Forward:
-        """Returns the logits for a last hidden layer float32[B, H] and the layers before it."""
-        deep, head = run_head(self.head, last)
-        return Forward(self.wide(features) + deep, {"hidden": last}, layers + head)
-
-    @property
-    def dense_layers(self) -> list[tf_keras.layers.Dense]:
-        """The layers that a forward pass lists, in the same order."""
-        return [*self.hidden, self.head]

@@ -38,16 +38,6 @@ class Decorrelated:
     ramp: Ramp = field(default_factory=Ramp)
     of: str = "error"
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Side columns that the base and the ramp need."""
-        return (*getattr(self.base, "columns", ()), *self.ramp.columns)
-
-    @property
-    def whole_queries(self) -> bool:
-        """True if the base needs batches of whole queries."""
-        return getattr(self.base, "whole_queries", False)
-
     def __call__(self, forward: Forward, batch: Batch) -> tf.Tensor:
         """Returns float32[B]; the penalty belongs to the batch and is added to each example."""
         members, known = forward.aux["members"], tf.cast(batch.labels >= 0.0, tf.float32)

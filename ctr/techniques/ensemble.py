@@ -28,16 +28,6 @@ class MembersLoss:
 
     base: Loss = field(default_factory=LogLoss)
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Side columns that the members' loss needs."""
-        return getattr(self.base, "columns", ())
-
-    @property
-    def whole_queries(self) -> bool:
-        """True if the members' loss needs batches of whole queries."""
-        return getattr(self.base, "whole_queries", False)
-
     def __call__(self, forward: Forward, batch: Batch) -> tf.Tensor:
         """Returns float32[B]."""
         members = forward.aux["members"]

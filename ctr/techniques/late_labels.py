@@ -2,47 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
-import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 
-from ctr.api import Batch, Sampler
-from ctr.data.examples import Block
+from ctr.api import Batch
 from ctr.errors import ConfigError, ModuleError
 from ctr.module import ModuleInfo
 from ctr.recipe import Recipe
-from ctr.sampling import KeepAll
+from ctr.sampling import InBatches
 
 METHODS = ("importance", "fake_negative", "plain")
 
 
 @dataclass(frozen=True)
-class LateLabelSampler:
+class LateLabelSampler(InBatches):
     """Weighs corrections, and with ``fake_negative`` all rows, by the running prediction.
 
     Attributes:
         method: One of ``METHODS``.
         max_weight: Largest weight factor.
-        base: What else samples.
     """
 
     columns: ClassVar[tuple[str, ...]] = ("correction",)
 
     method: str = "importance"
     max_weight: float = 20.0
-    base: Sampler = field(default_factory=KeepAll)
-
-    @property
-    def drops(self) -> bool:
-        """True if ``base`` drops rows."""
-        return self.base.drops
-
-    def factors(self, rows: Block) -> NDArray[np.float32]:
-        """Leaves what is decided before batches are formed to ``base``."""
-        return self.base.factors(rows)
 
     def __call__(self, batch: Batch, logits: tf.Tensor) -> Batch:
         """Returns the batch with weights multiplied by the method's factors."""
@@ -124,5 +110,5 @@ class LateLabels:
         """
         if isinstance(recipe.sampler, LateLabelSampler):
             raise ModuleError("late_labels: the recipe has it already. Name it once.")
-        sampler = LateLabelSampler(self.method, self.max_weight, recipe.sampler)
+        sampler = LateLabelSampler(self.method, self.max_weight, base=recipe.sampler)
         return replace(recipe, sampler=sampler)

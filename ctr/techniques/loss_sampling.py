@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from ctr.api import Batch, Forward, Sampler
+from ctr.api import Batch, Forward
 from ctr.data.examples import Block
 from ctr.encoding.graph import mix
 from ctr.errors import ConfigError
@@ -17,7 +17,7 @@ from ctr.hashing import salt64
 from ctr.losses import LogLoss
 from ctr.module import ModuleInfo
 from ctr.recipe import Recipe
-from ctr.sampling import KeepAll, check_rate, with_rule
+from ctr.sampling import InBatches, check_rate, with_rule
 
 #: Draws anew after whatever has sampled before, so that the two rates multiply.
 _SALT = salt64("running model")
@@ -46,29 +46,18 @@ class LossRule:
 
 
 @dataclass(frozen=True)
-class RunningLossSampler:
+class RunningLossSampler(InBatches):
     """Keeps examples at ``rate`` that the model itself, before learning, predicts well.
 
     Attributes:
         threshold: Log loss in nats below which an example is predicted well.
         rate: Share of those that is kept.
-        base: What has sampled before batches were formed.
     """
 
     columns: ClassVar[tuple[str, ...]] = ("example",)
 
     threshold: float
     rate: float
-    base: Sampler = field(default_factory=KeepAll)
-
-    @property
-    def drops(self) -> bool:
-        """True if ``base`` drops rows."""
-        return self.base.drops
-
-    def factors(self, rows: Block) -> NDArray[np.float32]:
-        """Leaves what is decided before batches are formed to ``base``."""
-        return self.base.factors(rows)
 
     def __call__(self, batch: Batch, logits: tf.Tensor) -> Batch:
         """Returns the batch with weights 0 for dropped and 1 / rate for kept examples."""
@@ -121,8 +110,7 @@ class LossSamplingModule:
     def apply(self, recipe: Recipe) -> Recipe:
         """Returns the recipe with this rule added to its sampler."""
         if not self.column:
-            return replace(
-                recipe, sampler=RunningLossSampler(self.threshold, self.rate, recipe.sampler)
-            )
+            sampler = RunningLossSampler(self.threshold, self.rate, base=recipe.sampler)
+            return replace(recipe, sampler=sampler)
         rule = LossRule(self.column, self.threshold, self.rate)
         return replace(recipe, sampler=with_rule(recipe.sampler, rule))

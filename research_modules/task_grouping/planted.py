@@ -17,6 +17,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from ctr.api import Features, Forward
+from ctr.bench.planted import filled_chunks
 from ctr.calibration import NoCalibration
 from ctr.data.examples import Chunk
 from ctr.encoding import Layout
@@ -92,13 +93,7 @@ class Planted:
 
     def chunks(self) -> list[Chunk]:
         """Returns the stream as filled launches; the rest is left out."""
-        size = _PER_LAUNCH * _BATCH
-        shape = (len(self.ids) // size, _PER_LAUNCH, _BATCH)
-        n = shape[0] * size
-        ids = self.ids[:n].reshape(*shape, FIELDS)
-        labels = self.labels[:n].reshape(*shape, TASKS)
-        weights, numeric = np.ones(shape, np.float32), np.zeros((*shape, 0), np.float32)
-        return [Chunk(*part, {}) for part in zip(ids, numeric, labels, weights, strict=True)]
+        return filled_chunks(self.ids, self.labels, (_PER_LAUNCH, _BATCH))
 
 
 def simulate(n: int, seed: int) -> Planted:
