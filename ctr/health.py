@@ -9,6 +9,7 @@ those before.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,9 @@ from scipy.stats import t as student
 from ctr.data.examples import Block
 from ctr.encoding import Encoder
 from ctr.errors import ConfigError
+from ctr.slice_calibration import SliceCalibration
+
+log = logging.getLogger(__name__)
 
 _BUCKETS = 64
 #: Windows without alarm that end one.
@@ -66,7 +70,8 @@ class HealthMonitor:
     Monitors: ``missing``, ``new_ids`` and ``distance`` (of the distribution of ids from that of
     the history, square root of the Jensen-Shannon divergence) of every feature with ids,
     ``missing`` and ``mean`` of every number, ``base_rate``, ``calibration`` and ``log_loss`` of
-    the first label. A prediction that is no number is an alarm at once.
+    the first label, and for every slicing of the schema ``calibration by`` it. A prediction that
+    is no number is an alarm at once.
 
     Args:
         encoder: Of the learner.
@@ -81,13 +86,15 @@ class HealthMonitor:
         self._ids: list[NDArray[np.int32]] = []
         self._numeric: list[NDArray[np.float32]] = []
         self._scores: list[NDArray[np.float64]] = []
+        self._codes: list[NDArray[np.int64]] = []
+        self._slices = SliceCalibration(encoder.schema.slices)
         self._rows = 0
         slots = [slot.feature.name for slot in self._layout.slots]
         numbers = [feature.name for feature in self._layout.numeric]
         self.names = [
             *(f"{kind} of {name}" for name in slots for kind in ("missing", "new_ids", "distance")),
             *(f"{kind} of {name}" for name in numbers for kind in ("missing", "mean")),
-            "base_rate", "calibration", "log_loss",
+            "base_rate", "calibration", "log_loss", *self._slices.names,
         ]  # fmt: skip
         self._values = np.zeros((0, len(self.names)))
         self._shapes = np.zeros((len(slots), _BUCKETS))
@@ -100,6 +107,11 @@ class HealthMonitor:
         """False while an alarm is on."""
         return not self.alarms
 
+    @property
+    def n_unjudged(self) -> int:
+        """Rows since the last window."""
+        return self._rows
+
     def observe(self, blocks: Sequence[Block], probs: NDArray[np.float32]) -> None:
         """Takes in rows and their progressive predictions float32[n, T], of whole chunks."""
         at = 0
@@ -110,6 +122,7 @@ class HealthMonitor:
             self._ids.append(block.ids)
             self._numeric.append(block.numeric)
             self._scores.append(np.column_stack([prob, label, block.weights]))
+            self._codes.append(self._slices.encode(block.frame))
             self._rows += n
         if self._rows >= self.config.window:
             self._close()
@@ -117,9 +130,12 @@ class HealthMonitor:
     def _close(self) -> None:
         """Judges what was taken in since the last window; its length is a matter of chunks."""
         ids, numeric = np.concatenate(self._ids), np.concatenate(self._numeric)
-        scores = np.concatenate(self._scores)
-        self._ids, self._numeric, self._scores, self._rows = [], [], [], 0
+        scores, codes = np.concatenate(self._scores), np.concatenate(self._codes)
+        self._ids, self._numeric, self._scores, self._codes, self._rows = [], [], [], [], 0
         values, noise, shapes = self._measure(ids, numeric, scores)
+        by_slice, worst = self._slices.measure(codes, scores)
+        values, noise = np.append(values, by_slice), np.append(noise, np.ones(len(by_slice)))
+        first_slice = len(self.names) - len(by_slice)
         # Always: what came up during an alarm would otherwise count as new ever after.
         self._seen[ids[ids > 0]] = True
         self.windows += 1
@@ -139,7 +155,7 @@ class HealthMonitor:
             found += [
                 f"{self.names[k]}: {abs(z[k]):.1f} standard deviations "
                 f"{'above' if z[k] > 0 else 'below'} the last {len(last)} windows, "
-                f"limit {limit:.1f}"
+                f"limit {limit:.1f}" + (f"; {worst[k - first_slice]}" if k >= first_slice else "")
                 for k in np.flatnonzero(~(np.abs(z) <= limit))
             ]
         if found:
@@ -185,14 +201,25 @@ class HealthMonitor:
             "values": self._values, "shapes": self._shapes, "seen": np.packbits(self._seen),
             "counts": np.array([self.windows, self._calm]),
             "alarms": np.array(self.alarms, np.str_),
+            "about": self._about(),
+            **self._slices.state_dict(),
         }  # fmt: skip
         if self._ids:
             state |= {"ids": np.concatenate(self._ids), "numeric": np.concatenate(self._numeric),
-                      "scores": np.concatenate(self._scores)}  # fmt: skip
+                      "scores": np.concatenate(self._scores),
+                      "codes": np.concatenate(self._codes)}  # fmt: skip
         return state
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
-        """Takes over what :meth:`state_dict` gave."""
+        """Takes over what :meth:`state_dict` gave.
+
+        A history of other monitors or of windows of another length is no measure: then a new one
+        begins.
+        """
+        if not np.array_equal(state.get("about", ()), self._about()):
+            log.warning("the stream is watched in another way than before; a new history begins")
+            return
+        self._slices.load_state(state)
         self._values, self._shapes = state["values"], state["shapes"].copy()
         self._seen = np.unpackbits(state["seen"], count=len(self._seen)).astype(np.bool_)
         self.windows, self._calm = (int(value) for value in state["counts"])
@@ -200,6 +227,10 @@ class HealthMonitor:
         if "ids" in state:
             self._ids, self._numeric = [state["ids"]], [state["numeric"]]
             self._scores, self._rows = [state["scores"]], len(state["ids"])
+            self._codes = [state["codes"]]
+
+    def _about(self) -> NDArray[np.str_]:
+        return np.array([str(self.config.window), *self.names])
 
 
 def _angle(share: float) -> float:

@@ -119,6 +119,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="event time between exports (default: 60)",
     )
     follow.add_argument(
+        "--health-window",
+        type=positive_int,
+        default=5000,
+        metavar="EXAMPLES",
+        help="with --follow: examples that the monitors judge at once (default: 5000)",
+    )
+    follow.add_argument(
         "--forget-alarms",
         action="store_true",
         help="take the stream as it is now for sound and publish again",
@@ -151,6 +158,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _train(args: argparse.Namespace) -> dict[str, Any]:
     from ctr.config import override
+    from ctr.health import HealthConfig
     from ctr.recipe import named_recipe
     from ctr.training import RunConfig, Trainer, train_and_report
     from ctr.training.follow import Following, FollowTrainer, wait_for_data
@@ -159,7 +167,8 @@ def _train(args: argparse.Namespace) -> dict[str, Any]:
     settings = list(args.settings)
     if args.batch_size is not None:
         settings.append(f"batch_size={args.batch_size}")
-    following = Following(args.checkpoint_minutes, args.idle_s)
+    health = HealthConfig(window=args.health_window)
+    following = Following(args.checkpoint_minutes, args.idle_s, health=health)
     if args.follow:
         wait_for_data(args.data, following)
     elif args.export_to:

@@ -8,7 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -21,7 +21,7 @@ from ctr.data import manifest
 from ctr.data.examples import Examples
 from ctr.data.prefetch import prefetch
 from ctr.errors import ConfigError, StreamError
-from ctr.health import HealthMonitor
+from ctr.health import HealthConfig, HealthMonitor
 from ctr.training.publish import Publisher
 from ctr.training.run import RunConfig
 from ctr.training.status import write_status
@@ -43,11 +43,13 @@ class Following:
         checkpoint_minutes: Event time between checkpoints.
         idle_s: Ends after this long without a new shard; 0 waits until the stream is closed.
         poll_s: Seconds between looks at the manifest.
+        health: How closely the stream is watched.
     """
 
     checkpoint_minutes: float = 10.0
     idle_s: float = 0.0
     poll_s: float = 0.5
+    health: HealthConfig = field(default_factory=HealthConfig)
 
     def __post_init__(self) -> None:
         if not self.checkpoint_minutes > 0.0:
@@ -105,7 +107,7 @@ class FollowTrainer(Trainer):
     @functools.cached_property
     def health(self) -> HealthMonitor:
         """Watches the stream; a checkpoint holds its state."""
-        return HealthMonitor(self.learner.encoder)
+        return HealthMonitor(self.learner.encoder, self._following.health)
 
     @property
     def total(self) -> int | None:
@@ -177,6 +179,7 @@ class FollowTrainer(Trainer):
             self._save()
             if self._publisher is not None:
                 self._publisher.offer(self.time_us, self.health.healthy)
+                self._let_publish()
         self._tell()
 
     def _watch(self, examples: Examples, probs: NDArray[np.float32]) -> None:
@@ -185,6 +188,11 @@ class FollowTrainer(Trainer):
         for alarm in self.health.alarms:
             if not before:
                 log.warning("ALARM at example %s: %s", f"{examples.stop:,}", alarm)
+        self._let_publish()
+
+    def _let_publish(self) -> None:
+        if self._publisher is not None and not self.health.n_unjudged:
+            self._publisher.judged(self.health.healthy)
 
     def _more_state(self) -> dict[str, NDArray[Any]]:
         return {f"{_HEALTH}{name}": part for name, part in self.health.state_dict().items()}

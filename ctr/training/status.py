@@ -45,7 +45,7 @@ def status_lines(state: dict[str, Any]) -> list[str]:
         f"{'rate':<16}{state['examples_per_second']:,.0f} examples/s since the start",
         f"{'event time':<16}{_moment(state['event_time_us'])}, "
         f"{(state['data_event_time_us'] - state['event_time_us']) / 1e6:,.0f} s behind the data",
-        f"{'data age':<16}{now - state['data_event_time_us'] / 1e6:,.0f} s",
+        f"{'data age':<16}{_age(now - state['data_event_time_us'] / 1e6)}",
         f"{'checkpoint':<16}at {state['checkpoint_examples']:,} examples",
     ]
     export = state.get("export")
@@ -53,7 +53,8 @@ def status_lines(state: dict[str, Any]) -> list[str]:
         newest = export["newest"]
         when = f"event time {_moment(newest['event_time_us'])}" if newest else "none yet"
         failed = f", last attempt failed: {export['failure']}" if export["failure"] else ""
-        lines.append(f"{'export':<16}{when}{failed}")
+        held = f", {export['paused']} held back by alarms" if export["paused"] else ""
+        lines.append(f"{'export':<16}{when}{held}{failed}")
     window = state.get("window")
     if window:
         shown = ("log_loss", "calibration", "auc", "base_rate")
@@ -64,6 +65,12 @@ def status_lines(state: dict[str, Any]) -> list[str]:
     for alarm in state.get("alarms", ()):
         lines.append(f"{'ALARM':<16}{alarm}")
     return lines
+
+
+def _age(seconds: float) -> str:
+    if seconds >= 0.0:
+        return f"{seconds:,.0f} s"
+    return f"none: event times are {-seconds:,.0f} s ahead of this clock"
 
 
 def _moment(time_us: int) -> str:

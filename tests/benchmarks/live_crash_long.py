@@ -38,7 +38,8 @@ def main() -> int:
         differences = other_run.differences(run)
         if shards != other_shards:
             differences.append("shards")
-    print(f"{len(landed)} kills, {len(shards)} shards: ", end="")
+    at_work = sum("at work" in line for line in landed)
+    print(f"{len(landed)} kills, {at_work} of them at work, {len(shards)} shards: ", end="")
     print("same bytes" if not differences else "DIFFERENT:\n" + "\n".join(differences))
     return int(bool(differences) or len(landed) < args.kills)
 

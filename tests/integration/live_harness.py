@@ -79,13 +79,13 @@ class Live:
         step = int(steps[-1].name.removeprefix("step-")) if steps else 0
         return f"commit {number}, {files} shard files, checkpoint at {step:,}"
 
-    def land(self, rng: random.Random) -> list[Path]:
-        """Cuts the logs into small files, in an order of arrival for :meth:`release`."""
+    def land(self, rng: random.Random, n_parts: int = 6) -> list[Path]:
+        """Cuts each log into ``n_parts``, in an order of arrival for :meth:`release`."""
         self.landing.mkdir(parents=True)
         parts = []
         for file in sorted(self.logs.glob("*.csv")):
             head, *lines = file.read_bytes().splitlines(keepends=True)
-            size = max(50, len(lines) // 6)
+            size = max(50, len(lines) // n_parts)
             for k in range(0, len(lines), size):
                 when = k / max(len(lines), 1) + rng.random() / 8
                 content = head + b"".join(lines[k : k + size])
@@ -117,36 +117,92 @@ def undisturbed(logs: Path, folder: Path) -> Live:
     return live
 
 
+@dataclass
+class Victim:
+    """A process to be killed again and again.
+
+    Attributes:
+        live: The stream it works on.
+        verb: ``stream`` or ``train``.
+    """
+
+    live: Live
+    verb: str
+
+    def __post_init__(self) -> None:
+        self.start()
+
+    def start(self) -> None:
+        """Starts it, or starts it anew."""
+        self.before = self._mark()
+        self.process = self.live.start(self.verb)
+
+    def at_work(self) -> bool:
+        """True once it has done something that can be seen since it was started."""
+        return self._mark() != self.before
+
+    def kill(self) -> bool:
+        """Kills it; returns whether it was alive."""
+        alive = self.process.poll() is None
+        if alive:
+            self.process.send_signal(signal.SIGKILL)
+            self.process.wait()
+        return alive
+
+    def _mark(self) -> int:
+        file = (
+            self.live.data / "live" / "commit.json"
+            if self.verb == "stream"
+            else self.live.run / "status.json"
+        )
+        return file.stat().st_mtime_ns if file.is_file() else 0
+
+
 def disturbed(
     logs: Path, folder: Path, kills: int, seed: int, longest_s: float
 ) -> tuple[Live, list[str]]:
     """Lets files land one by one and kills a process again and again; then lets all end.
 
+    One kill in four comes at any moment from the start of the process on, the others when it has
+    begun to work.
+
     Returns:
         The stream, and for each kill that landed which process it was and where it stood.
     """
     live, rng = Live(logs, folder), random.Random(seed)
-    waiting = live.land(rng)
-    processes = {verb: live.start(verb) for verb in ("stream", "train")}
+    # Enough that there is something to do after every kill.
+    waiting = live.land(rng, max(6, kills // 4))
+    victims = {verb: Victim(live, verb) for verb in ("stream", "train")}
     landed: list[str] = []
     while len(landed) < kills:
-        time.sleep(rng.uniform(0.05, longest_s))
-        verb = rng.choice(("stream", "stream", "train"))
-        process = processes[verb]
-        alive = process.poll() is None
-        if alive:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            landed.append(f"{verb}: {live.place()}")
-        for other, one in processes.items():
-            if one.poll() is not None:
-                processes[other] = live.start(other)
+        victim = victims[rng.choice(("stream", "train"))]
         if waiting and len(waiting) > (kills - len(landed)) // 4:
             live.release(waiting.pop(0))
+        if rng.random() < 0.25:
+            time.sleep(rng.uniform(0.05, longest_s))
+        else:
+            _wait_for_work(victim)
+            time.sleep(rng.uniform(0.0, 2.0))
+        doing = "at work" if victim.at_work() else "starting"
+        if victim.kill():
+            landed.append(f"{victim.verb} {doing}: {live.place()}")
+        for other in victims.values():
+            if other.process.poll() is not None:
+                other.start()
     for path in waiting:
         live.release(path)
-    processes["stream"].terminate()
-    processes["stream"].wait()
+    victims["stream"].process.terminate()
+    victims["stream"].process.wait()
     live.finish("stream", *ENDING)
-    assert processes["train"].wait() == 0, (folder / "train.log").read_text()[-2000:]
+    code = victims["train"].process.wait()
+    assert code == 0, (folder / "train.log").read_text()[-2000:]
     return live, landed
+
+
+def _wait_for_work(victim: Victim, longest_s: float = 60.0) -> None:
+    """Waits until there is something to lose; without data to work on that may never be."""
+    deadline = time.monotonic() + longest_s
+    while time.monotonic() < deadline:
+        if victim.at_work() or victim.process.poll() is not None:
+            return
+        time.sleep(0.01)

@@ -30,7 +30,7 @@ def stream(request: pytest.FixtureRequest):
     label = table.column("click").to_numpy(zero_copy_only=False).astype(np.float32)[:, None]
     time = table.column("event_time").cast(pa.int64()).to_numpy(zero_copy_only=False)
     block = Block(encoded.ids, encoded.numeric, label, np.ones(N, np.float32), time, None, {},
-                  table.select(["example_id"]))  # fmt: skip
+                  table.select(["example_id", *simulated.schema.slices]))  # fmt: skip
     p = simulated.truth.column("p_click").to_numpy().astype(np.float32)[:, None]
     return encoder, block, p
 
