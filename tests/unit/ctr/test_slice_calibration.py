@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -95,7 +97,7 @@ def test_sound_streams_are_quiet() -> None:
     started = 0
     for seed in range(6):
         alarms = watched(10 + seed, 1.0, 0)
-        started += sum(bool(b) and not a for a, b in zip(alarms, alarms[1:], strict=False))
+        started += sum(bool(b) and not a for a, b in itertools.pairwise(alarms))
     assert started <= 1
 
 
