@@ -109,9 +109,7 @@ class Publisher:
         """Makes the newest checkpoint a run folder of its own, which costs no space."""
         shutil.rmtree(self._candidate, ignore_errors=True)
         newest = CheckpointStore(self._run_dir / CHECKPOINTS).paths()[-1]
-        shutil.copytree(
-            newest, self._candidate / CHECKPOINTS / newest.name, copy_function=_link
-        )
+        shutil.copytree(newest, self._candidate / CHECKPOINTS / newest.name, copy_function=_link)
         for name in (SCHEMA, RUN):
             shutil.copy(self._run_dir / name, self._candidate / name)
 

@@ -81,11 +81,7 @@ def land(logs: Path, landing: Path, part: str, wanted: Callable[[str, int], bool
     n = 0
     for log in sorted(logs.glob("*.csv")):
         head, *lines = log.read_text().splitlines(keepends=True)
-        kept = [
-            line
-            for line, ms in zip(lines, times(log), strict=True)
-            if wanted(log.name, ms)
-        ]
+        kept = [line for line, ms in zip(lines, times(log), strict=True) if wanted(log.name, ms)]
         n += len(kept) * log.name.startswith("impressions")
         if kept:
             hidden = landing / f".{part}"
