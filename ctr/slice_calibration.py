@@ -19,7 +19,7 @@ from ctr.metrics.slices import OTHER, SliceValues
 #: Values per slicing that are told apart.
 _VALUES = 50
 #: Least variance of the clicks of a value; values with less of it are taken together.
-_ENOUGH = 10.0
+_ENOUGH = 5.0
 _TINY = 1e-9
 
 Floats = NDArray[np.float64]
