@@ -47,6 +47,10 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._in_head and self._head_bytes > HEAD_BYTES and not self.transport.is_closing():
             self._refuse("431 Request Header Fields Too Large", "the request's head is too long")
 
+    def send_400_response(self, msg: str) -> None:
+        """Refuses what is no HTTP in JSON, like everything else that is refused."""
+        self._refuse("400 Bad Request", "this is no valid HTTP request")
+
     def on_message_begin(self) -> None:
         """Starts the clock of a request on a connection that was kept alive."""
         super().on_message_begin()

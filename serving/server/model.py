@@ -61,7 +61,10 @@ class Signature:
             raise RequestError(
                 f"input {name!r} has {lengths[name]} rows, others have {max(lengths.values())}."
             )
-        return next(iter(lengths.values()))
+        rows = next(iter(lengths.values()))
+        if not rows:
+            raise RequestError("there are no rows.")
+        return rows
 
 
 class ServedModel:

@@ -65,6 +65,11 @@ class ModelPool:
         self._random = random.Random()
 
     @property
+    def stable(self) -> ServedModel | None:
+        """The stable version, if there is one."""
+        return self._current.stable
+
+    @property
     def ready(self) -> bool:
         """True if there is a stable version."""
         return self._current.stable is not None

@@ -19,6 +19,7 @@ from starlette.types import Receive, Scope, Send
 from serving.server.batcher import Batcher
 from serving.server.metadata import metadata_json, status_json, status_of
 from serving.server.metrics import ServerMetrics
+from serving.server.openapi import describe
 from serving.server.options import (
     NotFoundError,
     OverloadedError,
@@ -38,6 +39,7 @@ _MODEL = re.compile(
     r"/v1/models/(?P<name>[^/:]+)(/versions/(?P<version>[0-9]{1,18})|/labels/(?P<label>[\w.-]{1,64}))?"
     r"(?P<method>:[a-z]+|/metadata)?"
 )
+_HEALTH = ("/healthz", "/readyz")
 _METRICS = ("/metrics", "/monitoring/prometheus/metrics")
 #: Bodies longer than this are parsed in a thread, so that other requests are not held up.
 _LONG_BODY = 1 << 16
@@ -92,33 +94,42 @@ class RestApp:
 
     async def _answer(self, request: Request) -> tuple[str, Response]:
         path, verb = request.url.path, request.method
-        if path == "/healthz" and verb == "GET":
-            return "health", _json_response({"status": "alive"})
-        if path == "/readyz" and verb == "GET":
+        if path in _HEALTH:
+            _need("GET", verb)
+            if path == "/healthz":
+                return "health", _json_response({"status": "alive"})
             ready = self._pool.ready
             return "health", _json_response({"ready": ready}, 200 if ready else 503)
         self._authorize(request)
-        if path in _METRICS and verb == "GET":
+        if path in _METRICS:
+            _need("GET", verb)
             return "metrics", Response(self._metrics.text(), media_type=CONTENT_TYPE_LATEST)
+        if path == "/openapi.json":
+            _need("GET", verb)
+            return "openapi", _json_response(describe(self._options, self._pool.stable))
         found = _MODEL.fullmatch(path)
         if found is None:
             raise NotFoundError("no such path. Models are under /v1/models/NAME.")
         if found["name"] != self._options.name:
             raise NotFoundError(f"no model of this name is served, but {self._options.name!r} is.")
         version, label = int(found["version"] or 0), found["label"] or ""
+        if found["version"] and not version:
+            raise NotFoundError("version 0 is not being served.")
         action = found["method"] or ""
-        if action == ":predict" and verb == "POST":
+        if action == ":predict":
+            _need("POST", verb)
             return "predict", await self._predict(request, version, label)
-        if action == "" and verb == "GET":
-            return "status", _json_response(status_json(status_of(self._pool, version, label)))
-        if action == "/metadata" and verb == "GET":
-            with self._pool.use(version, label) as model:
-                return "metadata", _json_response(metadata_json(self._options.name, model))
         if action in (":classify", ":regress"):
             raise UnsupportedError(
                 f"{action[1:]} needs a signature these models lack; use :predict."
             )
-        raise _MethodError(f"{verb} does not go with this path.")
+        if action not in ("", "/metadata"):
+            raise NotFoundError(f"there is no {action}, but there is :predict.")
+        _need("GET", verb)
+        if action == "":
+            return "status", _json_response(status_json(status_of(self._pool, version, label)))
+        with self._pool.use(version, label) as model:
+            return "metadata", _json_response(metadata_json(self._options.name, model))
 
     async def _predict(self, request: Request, version: int, label: str) -> Response:
         # The version is held for as long as the request lasts, so a swap cannot pull it away.
@@ -176,12 +187,23 @@ class RestApp:
 class _MethodError(RequestError):
     http = 405
 
+    def __init__(self, allowed: str) -> None:
+        super().__init__(f"this path is for {allowed} only.")
+        self.allowed = allowed
+
+
+def _need(allowed: str, verb: str) -> None:
+    if verb != allowed:
+        raise _MethodError(allowed)
+
 
 def _error(error: RequestError) -> Response:
     # What was not read of the body would be taken for the next request.
     headers = {"connection": "close"} if error.http in (408, 413, 429) else {}
     if error.http in (429, 503):
         headers["retry-after"] = "1"
+    if isinstance(error, _MethodError):
+        headers["allow"] = error.allowed
     if error.http == 401:
         headers["www-authenticate"] = "Bearer"
     return _json_response({"error": str(error)}, error.http, headers)

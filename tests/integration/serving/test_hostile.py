@@ -59,6 +59,7 @@ def post(server: Any, content: bytes, **headers: str) -> httpx.Response:
         b'{"inputs": {"bid": [' + b"9" * 5000 + b"]}}", b'{"inputs": {"": []}}', b'{"x": 1}',
         b'{"signature_name": "predict", "instances": [{"b64": "AAAA"}]}',
         b'{"signature_name": "predict", "inputs": [5]}',
+        b'{"signature_name": "predict", "inputs": []}',
         b'{"signature_name": "predict", "inputs": {"examples": {"b64": ""}}}',
     ],
 )  # fmt: skip
@@ -197,7 +198,8 @@ def test_a_million_ids_are_refused_or_counted(shared_server: Any, request_rows: 
     [
         "/v1/models/../../etc/passwd", "/v1/models/%2e%2e%2f%2e%2e%2fetc",
         "/v1/models/shop/../shop",
-        "/v1/models/shop%00", "/v1/models/shop/versions/-1", "/v1/models/shop/versions/1e3",
+        "/v1/models/shop%00", "/v1/models/shop/versions/-1", "/v1/models/shop/versions/0",
+        "/v1/models/shop/versions/1e3",
         "/v1/models/shop/versions/99999999999999999999", "/v1/models/shop/labels/..",
         "/v1/models/shop/versions/1/../../other", "//v1/models/shop", "/v1/models/", "/",
         "/v1/models/shop:predict:predict", "/v1/models/SHOP", "/v1/models/sh%6Fp/",
@@ -232,7 +234,9 @@ def test_what_is_no_http_is_refused(shared_server: Any, sent: bytes, status: byt
     with socket.create_connection(("127.0.0.1", shared_server.rest_port), 60) as client:
         client.sendall(sent)
         answer = client.recv(4096)
-    assert answer.split(b" ")[1] == status
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.split(b" ")[1] == status
+    assert json.loads(body)["error"]
 
 
 def test_slow_clients_are_let_go(
