@@ -1,48 +1,53 @@
 """``octr bench serving``: what a request costs, and what a change of versions does to others.
 
-The load comes from ``hey`` (a Debian package) over loopback. Wall times depend on what else the
-machine does; the server's CPU time per request does so much less.
+The load comes over loopback, from ``h2load`` (in Debian's package nghttp2-client).
+Wall times depend on what else the machine does; the server's CPU time per request does so much
+less.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import json
-import os
-import shutil
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
 
 from ctr.errors import ConfigError
 from ctr.option_types import non_negative_int, positive_int
+from serving.load.calls import Measured, percentile_ms, summary
+from serving.load.h2load import H2load, framed, need_h2load, rest_target, rpc_target
+from serving.load.server import BenchServer, bench_server
 
 HELP = "requests per second, latency and CPU time of octr serve; hot swap and churn under load"
 #: A swap may raise the 99th percentile by this factor at most.
 MAX_SWAP_RATIO = 2.0
 #: Growth of resident memory over a churn of versions that is still called none, MB.
 MAX_GROWTH_MB = 50.0
+_PARTS = ("engines", "rest", "grpc", "swap", "churn")
 _BATCHES = (1, 32, 512)
+_PREDICT = "/tensorflow.serving.PredictionService/Predict"
+#: Lets a server settle, and tells how many requests a measurement needs.
+_TRIAL_S = 2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the benchmark's options."""
-    parser.add_argument("models_dir", type=Path, metavar="MODELS", help="from octr export")
-    parser.add_argument("--seconds", type=positive_int, default=10, help="per measurement")
-    parser.add_argument("--clients", type=positive_int, default=4, help="connections (default: 4)")
-    parser.add_argument("--swaps", type=non_negative_int, default=3, help="versions under load")
-    parser.add_argument(
-        "--churn", type=non_negative_int, default=0, metavar="N", help="versions to load in a row"
-    )
+    add = parser.add_argument
+    add("models_dir", type=Path, metavar="MODELS", help="from octr export")
+    add("--only", action="append", choices=_PARTS, metavar="PART",
+        help=f"{', '.join(_PARTS)}; repeatable (default: all but churn)")  # fmt: skip
+    add("--seconds", type=positive_int, default=10, help="per measurement")
+    add("--clients", type=positive_int, default=4, help="connections (default: 4)")
+    add("--swaps", type=non_negative_int, default=3, help="versions under load")
+    add("--churn", type=positive_int, default=30, metavar="N",
+        help="versions to load one after the other (default: 30)")  # fmt: skip
+    add("--churn-every-s", type=positive_int, default=60, metavar="S",
+        help="seconds from one of these to the next (default: 60)")  # fmt: skip
+    add("--churn-per-second", type=positive_int, default=20, metavar="R",
+        help="requests per second meanwhile (default: 20)")  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
@@ -59,59 +64,52 @@ def run(args: argparse.Namespace) -> int:
     source = newest_version(args.models_dir)
     if source is None:
         raise ConfigError(f"{args.models_dir} holds no exported model. Make one with octr export.")
-    if not shutil.which("hey"):
-        raise ConfigError("the load generator is missing: apt-get install hey")
+    parts = args.only or [part for part in _PARTS if part != "churn"]
+    if parts != ["engines"]:
+        need_h2load()
+    report: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         bench = _Bench(args, source, Path(folder))
-        report: dict[str, Any] = {"engines": bench.engines(), "rest": bench.steady()}
-        if args.swaps:
+        if "engines" in parts:
+            report["engines"] = bench.engines()
+        if "rest" in parts or "grpc" in parts:
+            report |= bench.steady([part for part in ("rest", "grpc") if part in parts])
+        if "swap" in parts and args.swaps:
             report["swap"] = bench.swap(warm_up=True)
             report["swap_without_warm_up"] = bench.swap(warm_up=False)
-        if args.churn:
+        if "churn" in parts:
             report["churn"] = bench.churn()
     print(json.dumps(report, indent=1))
-    found = [report[key] for key in ("swap",) if key in report]
-    failed = sum(part["failed"] for part in (*report["rest"], *found))
-    slow = any(part["p99_ratio"] > MAX_SWAP_RATIO for part in found)
-    grown = report.get("churn", {}).get("growth_mb", 0.0) > MAX_GROWTH_MB
-    return 1 if failed or slow or grown else 0
+    return 0 if passes(report) else 1
 
 
-@dataclass(frozen=True)
-class _Server:
-    process: subprocess.Popen[bytes]
-    url: str
-    models: Path
-
-    def cpu_s(self) -> float:
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    def memory_mb(self) -> float:
-        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
-
-    def serves(self, version: int) -> bool:
-        with urlopen(self.url) as answer:
-            found = json.load(answer)["model_version_status"]
-        return any(s["version"] == str(version) and s["state"] == "AVAILABLE" for s in found)
-
-    def wait_for(self, version: int) -> None:
-        while not self.serves(version):
-            time.sleep(0.1)
+def passes(report: dict[str, Any]) -> bool:
+    """Tells whether no request failed, no swap was slow and memory did not grow."""
+    steady = [*report.get("rest", ()), *report.get("grpc", ())]
+    failed = sum(part["failed"] for part in steady)
+    slow = grown = False
+    if swap := report.get("swap"):
+        failed += swap["failed"]
+        slow = swap["p99_ratio"] > MAX_SWAP_RATIO
+    if churn := report.get("churn"):
+        failed += churn["load"]["failed"]
+        grown = churn["growth_mb"] > MAX_GROWTH_MB
+    return not (failed or slow or grown)
 
 
 class _Bench:
     def __init__(self, args: argparse.Namespace, source: Path, folder: Path) -> None:
         from serving.predictor import Predictor
-        from serving.warmup import made_up_rows
+        from serving.warmup import made_up_rows, predict_request
 
         self._args, self._source, self._folder = args, source, folder
         self._predictor = Predictor.load(source)
         for n in _BATCHES:
             rows = made_up_rows(self._predictor.encoder, n)
             body = json.dumps({"inputs": {name: v.tolist() for name, v in rows.items()}})
-            (folder / f"{n}.json").write_text(body)
+            self._body(n).write_text(body)
+            request = predict_request(rows, model="bench")
+            self._message(n).write_bytes(framed(request.SerializeToString()))
 
     def engines(self) -> list[dict[str, Any]]:
         """CPU time of a call inside one process, µs."""
@@ -145,122 +143,91 @@ class _Bench:
             found.append({"rows": n, **{k: round(sorted(v)[3], 1) for k, v in times.items()}})
         return found
 
-    def steady(self) -> list[dict[str, Any]]:
-        """Requests of several sizes against one version."""
-        found = []
-        with self._server() as server:
+    def steady(self, interfaces: list[str]) -> dict[str, list[dict[str, Any]]]:
+        """Requests of several sizes against one version, by interface."""
+        found: dict[str, list[dict[str, Any]]] = {name: [] for name in interfaces}
+        with bench_server(self._source, self._folder) as server:
             for n in _BATCHES:
-                self._hey(server, n, 2)
-                cpu = server.cpu_s()
-                calls = self._hey(server, n, self._args.seconds)
-                cpu = server.cpu_s() - cpu
-                found.append({"rows": n, **_summary(calls), "cpu_ms": 1e3 * cpu / len(calls)})
+                for name in interfaces:
+                    trial = self._load(server, name, n, seconds=_TRIAL_S)
+                    # Of a given number of requests none can get lost unseen.
+                    wanted = len(trial.calls) * self._args.seconds // _TRIAL_S
+                    requests = max(self._args.clients, wanted)
+                    cpu = server.cpu_s()
+                    calls = self._load(server, name, n, requests=requests)
+                    cpu = server.cpu_s() - cpu
+                    part = {"rows": n, **summary(calls), "cpu_ms": round(1e3 * cpu / requests, 2)}
+                    found[name].append(part)
         return found
 
     def swap(self, warm_up: bool) -> dict[str, Any]:
         """Changes the version while requests run, and compares these with those before."""
         options = [] if warm_up else ["--no-warm-up"]
-        seconds = self._args.seconds
-        with self._server(*options) as server:
-            self._hey(server, 1, 2)
-            load = self._start_hey(server, 1, seconds * (1 + self._args.swaps))
-            begin = time.monotonic()
+        args = self._args
+        with bench_server(self._source, self._folder, *options) as server:
+            self._load(server, "rest", 1, seconds=_TRIAL_S)
+            target = rest_target(f"{server.url}:predict", self._body(1))
+            load = H2load(target, args.clients, seconds=args.seconds * (1 + args.swaps))
+            begin = time.time()
             windows = []
-            for number in range(2, 2 + self._args.swaps):
-                time.sleep(max(0.0, begin + seconds * (number - 1) - time.monotonic()))
-                start = time.monotonic() - begin
-                self._add(server.models, number)
-                server.wait_for(number)
-                windows.append((start, time.monotonic() - begin + 1.0))
-            calls = _read(load)
-        during = [c for c in calls if any(a <= c[2] <= b for a, b in windows)]
-        before = [c for c in calls if not any(a - 0.5 <= c[2] <= b + 0.5 for a, b in windows)]
-        steady, changed = _summary(before), _summary(during)
-        for part in (steady, changed):
-            del part["per_second"]  # their spans have holes
-        # Set-up that was left out falls on the first requests of a version.
-        slowest = max((c[0] for c in during), default=0.0)
+            for number in range(2, 2 + args.swaps):
+                time.sleep(max(0.0, begin + args.seconds * (number - 1) - time.time()))
+                start = time.time()
+                server.change_to(number)
+                windows.append((start, time.time() + 1.0))
+            found = load.wait()
+        during = [c for c in found.calls if any(a <= c.start <= b for a, b in windows)]
+        before = [
+            c for c in found.calls if not any(a - 0.5 <= c.start <= b + 0.5 for a, b in windows)
+        ]
+        if not during or not before:
+            raise ConfigError("too few requests were answered: measure for longer with --seconds.")
+        steady_ms, during_ms = percentile_ms(before, 99), percentile_ms(during, 99)
         return {
-            "steady": steady,
-            "during": changed,
-            "slowest_ms": 1e3 * slowest,
-            "failed": steady["failed"] + changed["failed"],
-            "p99_ratio": changed["p99_ms"] / steady["p99_ms"],
+            "requests": len(found.calls),
+            "failed": found.failed,
+            "p99_steady_ms": steady_ms,
+            "p99_during_ms": during_ms,
+            "p99_ratio": round(during_ms / steady_ms, 2),
+            # Set-up that was left out falls on the first requests of a version.
+            "slowest_ms": percentile_ms(during, 100),
+            "seconds_to_serve": [round(b - a - 1.0, 1) for a, b in windows],
         }
 
     def churn(self) -> dict[str, Any]:
         """Loads version after version under a light load and watches memory."""
-        memory = []
-        with self._server() as server:
-            for number in range(2, 2 + self._args.churn):
-                self._add(server.models, number)
-                server.wait_for(number)
-                self._hey(server, 32, 1)
-                memory.append(round(server.memory_mb()))
-        # The first loads fill pools that are kept.
-        settled = memory[len(memory) // 3 :]
-        return {"memory_mb": memory, "growth_mb": settled[-1] - settled[0]}
+        from serving.load.churn import churn
 
-    @contextmanager
-    def _server(self, *options: str) -> Iterator[_Server]:
-        models = Path(tempfile.mkdtemp(dir=self._folder)) / "bench"
-        self._add(models, 1)
-        log = models.with_name("log")
-        command = [sys.executable, "-c", "from ctr.cli import main; raise SystemExit(main())"]
-        command += ["serve", str(models), "--rest-port", "0", "--grpc-port", "0", *options]
-        with log.open("wb") as stream:
-            process = subprocess.Popen(command, stderr=stream)
-            try:
-                while "gRPC on port" not in log.read_text():
-                    if process.poll() is not None:
-                        raise ConfigError(f"octr serve ended: {log.read_text()}")
-                    time.sleep(0.1)
-                url = next(word for word in log.read_text().split() if word.startswith("http"))
-                yield _Server(process, url, models)
-            finally:
-                process.terminate()
-                process.wait()
+        args = self._args
+        with bench_server(self._source, self._folder) as server:
+            return churn(
+                server, self._body(32), args.churn, args.churn_every_s,
+                args.churn_per_second,
+            )  # fmt: skip
 
-    def _add(self, models: Path, number: int) -> None:
-        from serving.blessing import write_verdict
+    def _load(
+        self,
+        server: BenchServer,
+        interface: str,
+        rows: int,
+        *,
+        seconds: float | None = None,
+        requests: int | None = None,
+    ) -> Measured:
+        if interface == "rest":
+            target = rest_target(f"{server.url}:predict", self._body(rows))
+        else:
+            target = rpc_target(server.address, _PREDICT, self._message(rows))
+        before = server.rpcs()
+        found = H2load(target, self._args.clients, seconds=seconds, requests=requests).wait()
+        if interface == "grpc":
+            # Those that were refused look like answers to h2load.
+            refused = max(0, len(found.calls) - (server.rpcs() - before))
+            found = Measured(found.calls, found.failed + refused)
+        return found
 
-        models.mkdir(exist_ok=True)
-        partial = models / f".bench-{number}"
-        shutil.copytree(self._source, partial, copy_function=os.link)
-        for marker in ("BLESSED", "NOT_BLESSED"):
-            (partial / marker).unlink(missing_ok=True)
-        write_verdict(partial, True, {})
-        partial.rename(models / str(number))
+    def _body(self, rows: int) -> Path:
+        return self._folder / f"{rows}.json"
 
-    def _start_hey(self, server: _Server, rows: int, seconds: int) -> subprocess.Popen[str]:
-        command = ["hey", "-z", f"{seconds}s", "-c", str(self._args.clients), "-o", "csv",
-                   "-t", "60", "-m", "POST", "-T", "application/json",
-                   "-D", str(self._folder / f"{rows}.json"), f"{server.url}:predict"]  # fmt: skip
-        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-
-    def _hey(self, server: _Server, rows: int, seconds: int) -> list[tuple[float, int, float]]:
-        return _read(self._start_hey(server, rows, seconds))
-
-
-def _read(load: subprocess.Popen[str]) -> list[tuple[float, int, float]]:
-    """Returns (seconds, status, start) of every request."""
-    out, _ = load.communicate()
-    lines = csv.DictReader(io.StringIO(out))
-    return [
-        (float(row["response-time"]), int(row["status-code"]), float(row["offset"]))
-        for row in lines
-    ]
-
-
-def _summary(calls: list[tuple[float, int, float]]) -> dict[str, Any]:
-    times = sorted(call[0] for call in calls)
-    if not times:
-        raise ConfigError("no request was answered in time: measure for longer with --seconds.")
-    span = max(call[2] for call in calls) - min(call[2] for call in calls)
-    return {
-        "requests": len(times),
-        "per_second": round(len(times) / span, 1) if span else 0.0,
-        "p50_ms": 1e3 * times[len(times) // 2],
-        "p99_ms": 1e3 * times[min(len(times) - 1, int(0.99 * len(times)))],
-        "failed": sum(call[1] != 200 for call in calls),
-    }
+    def _message(self, rows: int) -> Path:
+        return self._folder / f"{rows}.grpc"

@@ -58,7 +58,8 @@ def write_warmup(folder: Path, encoder: Encoder, signatures: Mapping[str, tuple[
             for n in BATCHES:
                 rows = made_up_rows(encoder, n)
                 columns = rows if set(inputs) == set(rows) else {"examples": as_examples(rows)}
-                writer.write(PredictionLog(predict_log=_log(name, columns)).SerializeToString())
+                log = PredictLog(request=predict_request(columns, name))
+                writer.write(PredictionLog(predict_log=log).SerializeToString())
 
 
 def read_warmup(folder: Path) -> Iterator[PredictRequest]:
@@ -75,6 +76,18 @@ def read_warmup(folder: Path) -> Iterator[PredictRequest]:
             yield PredictionLog.FromString(record).predict_log.request
     except (tf.errors.DataLossError, ValueError) as error:
         raise ExportError(f"{path} is damaged: {error}") from None
+
+
+def predict_request(
+    columns: Mapping[str, NDArray[Any]], signature: str = "", model: str = ""
+) -> PredictRequest:
+    """Returns the request of ``PredictionService.Predict`` with these inputs."""
+    request = PredictRequest()
+    request.model_spec.name = model
+    request.model_spec.signature_name = signature
+    for name, column in columns.items():
+        request.inputs[name].CopyFrom(tf.make_tensor_proto(column.tolist(), _dtype(column)))
+    return request
 
 
 def as_examples(rows: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
@@ -97,14 +110,6 @@ def _example(rows: Mapping[str, NDArray[Any]], row: int) -> bytes:
         ):
             del example.features.feature[name]
     return example.SerializeToString()
-
-
-def _log(signature: str, columns: Mapping[str, NDArray[Any]]) -> PredictLog:
-    request = PredictRequest()
-    request.model_spec.signature_name = signature
-    for name, column in columns.items():
-        request.inputs[name].CopyFrom(tf.make_tensor_proto(column.tolist(), _dtype(column)))
-    return PredictLog(request=request)
 
 
 def _dtype(column: NDArray[Any]) -> tf.DType:
