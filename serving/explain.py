@@ -115,20 +115,20 @@ def plot(explanation: Explanation, path: Path) -> None:
     """Draws how much each group matters, by the median row, its quartiles and extremes."""
     from matplotlib.figure import Figure
 
-    from ctr.report.svg import INK, SERIES, themed
+    from ctr.report.svg import LIGHT, themed
 
     order = np.argsort(explanation.mean_absolute, kind="stable")
     names = [explanation.groups[g] for g in order]
-    with themed():
+    line = {"color": LIGHT.series[0]}
+    with themed(LIGHT):
         figure = Figure(figsize=(6.4, max(1.8, 0.9 + 0.3 * len(names))), layout="constrained")
         axes = figure.add_subplot()
-        axes.axvline(0.0, color=INK, lw=0.8)
+        axes.axvline(0.0, color=LIGHT.ink, lw=0.8)
         axes.boxplot(
             explanation.credits[:, order], orientation="horizontal", whis=(0, 100), widths=0.55,
-            boxprops={"color": SERIES[0]}, whiskerprops={"color": SERIES[0]},
-            capprops={"color": SERIES[0]}, medianprops={"color": INK},
+            boxprops=line, whiskerprops=line, capprops=line, medianprops={"color": LIGHT.ink},
         )  # fmt: skip
-        axes.set_yticks(range(1, len(names) + 1), names)
+        axes.set_yticks(range(1, len(names) + 1), names, color=LIGHT.ink)
         what = "quality logit" if explanation.quality else "logit"
         axes.set_xlabel(f"{what} lost when the group is missing ({len(explanation.logits):,} rows)")
         axes.grid(axis="y", visible=False)

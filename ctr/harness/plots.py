@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import cycle
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from ctr.report.plots import event_time_axis
-from ctr.report.svg import INK, PAPER, SERIES, inline_svg, themed
+from ctr.report.svg import INK, PAPER, SERIES, inline_svg, looks, themed
 
 
 def forest(
@@ -60,7 +59,7 @@ def differences_over_time(arms: Sequence[Mapping[str, Any]], label: str, key: st
         axes = figure.add_subplot()
         axes.axhline(0, color=INK, lw=0.8)
         ends: list[float] = []
-        for arm, color in zip(arms, cycle(SERIES)):
+        for arm, look in zip(arms, looks(len(arms)), strict=True):
             curve = arm["labels"][label]["over_time"]
             found = curve.get(f"{key}_difference")
             if not found:
@@ -70,7 +69,10 @@ def differences_over_time(arms: Sequence[Mapping[str, Any]], label: str, key: st
             total = np.cumsum(weight)
             mean = np.cumsum(np.nan_to_num(values) * weight) / np.maximum(total, 1e-300)
             ends_us = [start + curve["length_us"] for start in curve["start_us"]]
-            axes.plot(event_time_axis(axes, ends_us), mean, color=color, label=arm["name"])
+            axes.plot(
+                event_time_axis(axes, ends_us), mean, color=look.color, ls=look.line,
+                label=arm["name"],
+            )  # fmt: skip
             ends += [float(v) for v in mean[len(mean) // 5 :]]
         if not ends:
             return None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -15,11 +14,13 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
 from ctr.report.numbers import METRICS, run_name
-from ctr.report.svg import GRID, INK, MUTED, PAPER, SERIES, inline_svg, themed
+from ctr.report.svg import GRID, INK, MUTED, PAPER, SERIES, Look, inline_svg, looks, themed
 
 #: Event times before this are no dates: the clock counts rows, or starts at zero.
 RELATIVE_CLOCK_END_US = 30 * 86_400_000_000
 MAX_FOREST_VALUES = 12
+#: What is known rather than predicted.
+_KNOWN = Look(INK, "--", "o")
 
 
 def learning_curves(
@@ -32,7 +33,8 @@ def learning_curves(
         truth: The ``truth`` part of a report; its curves are drawn if it has ``metrics``.
     """
     known = truth if truth and truth.get("metrics", {}).get("windows") else None
-    drawn = [pair for pair in zip(runs, cycle(SERIES)) if pair[0]["metrics"].get("windows")]
+    all_pairs = zip(runs, looks(len(runs)), strict=True)
+    drawn = [pair for pair in all_pairs if pair[0]["metrics"].get("windows")]
     found = []
     for key, title in [*((key, title) for key, title, _, _ in METRICS), ("mean_prob", "rate")]:
         pairs = [pair for pair in drawn if _worth_drawing(pair[0], key)]
@@ -41,21 +43,23 @@ def learning_curves(
         with themed():
             figure = Figure(figsize=(5.2, 2.7), layout="constrained")
             axes = figure.add_subplot()
-            shown = [_curve(axes, run, key, color, run_name(run)) for run, color in pairs]
+            shown = [_curve(axes, run, key, look, run_name(run)) for run, look in pairs]
             if known and key in ("log_loss", "normalized_entropy", "auc", "per_query_auc"):
-                shown.append(_curve(axes, known, key, INK, "true probabilities", dashed=True))
+                shown.append(_curve(axes, known, key, _KNOWN, "true probabilities", 1.0))
             if key == "calibration":
-                shown += _band(axes, *pairs[0])
+                shown += _band(axes, pairs[0][0], pairs[0][1].color)
                 axes.axhline(1, color=INK, lw=0.8)
                 shown.append(np.array([0.98, 1.02]))
             if key == "mean_prob":
                 title = "rate, predicted and observed"
-                shown.append(_curve(axes, pairs[0][0], "base_rate", INK, "observed", dashed=True))
+                shown.append(_curve(axes, pairs[0][0], "base_rate", _KNOWN, "observed", 1.0))
             _limits(axes, shown)
             axes.yaxis.set_major_locator(MaxNLocator(5))
             if len(axes.get_legend_handles_labels()[1]) > 1:
-                axes.legend(ncols=4, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2,
-                            columnspacing=1.2, handlelength=1.5)  # fmt: skip
+                axes.legend(
+                    ncols=4, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2,
+                    columnspacing=1.2,
+                )  # fmt: skip
             found.append((title, inline_svg(figure, f"curve-{key}", f"{title} over event time")))
     return found
 
@@ -72,16 +76,18 @@ def _worth_drawing(run: dict[str, Any], key: str) -> bool:
 
 
 def _curve(
-    axes: Axes, run: dict[str, Any], key: str, color: str, label: str, dashed: bool = False
+    axes: Axes, run: dict[str, Any], key: str, look: Look, label: str, width: float = 1.6
 ) -> NDArray[Any]:
     windows = [w for w in run["metrics"]["windows"] if w.get(key) is not None]
     if not windows:
         return np.zeros(0)
     value = np.array([w[key] for w in windows])
     weight = np.array([w["weight"] for w in windows])
-    style = {"ls": "--", "lw": 1.0} if dashed else {}
-    marker = "o" if len(value) < 3 else None
-    axes.plot(_time(axes, windows), value, color=color, label=label, marker=marker, ms=3, **style)
+    marker = look.marker if len(value) < 3 else None
+    axes.plot(
+        _time(axes, windows), value, color=look.color, ls=look.line, lw=width, label=label,
+        marker=marker, ms=3,
+    )  # fmt: skip
     # Windows with next to no examples would stretch the axis for nothing.
     return value[weight >= 0.2 * np.median(weight)]
 
@@ -130,22 +136,23 @@ def _limits(axes: Axes, shown: list[NDArray[Any]]) -> None:
 
 def calibration_plot(runs: Sequence[dict[str, Any]]) -> str | None:
     """Returns observed against predicted rate by bucket, log-log with intervals, or None."""
-    pairs = [pair for pair in zip(runs, cycle(SERIES)) if pair[0].get("calibration_buckets")]
+    all_pairs = zip(runs, looks(len(runs)), strict=True)
+    pairs = [pair for pair in all_pairs if pair[0].get("calibration_buckets")]
     if not pairs:
         return None
     with themed():
         figure = Figure(figsize=(5.2, 4.0), layout="constrained")
         axes = figure.add_subplot()
         ends = []
-        for number, (run, color) in enumerate(pairs):
+        for number, (run, look) in enumerate(pairs):
             buckets = [b for b in run["calibration_buckets"] if b["rate"] > 0]
             x = np.array([b["mean_prob"] for b in buckets])
             y = np.array([b["rate"] for b in buckets])
             below = y - np.array([b["rate_low"] for b in buckets])
             above = np.array([b["rate_high"] for b in buckets]) - y
             axes.errorbar(
-                x, y, yerr=[below, above], color=color, fmt="o", ms=5, lw=1.2, capsize=0,
-                mec=PAPER, mew=0.5, label=run_name(run), zorder=3 + number,
+                x, y, yerr=[below, above], color=look.color, fmt=look.marker, ms=5, lw=1.2,
+                capsize=0, mec=PAPER, mew=0.5, label=run_name(run), zorder=3 + number,
             )  # fmt: skip
             ends += [*x, *y]
         span = np.array([min(ends, default=0.1) / 1.3, min(1.0, max(ends, default=0.5) * 1.3)])
