@@ -132,7 +132,7 @@ def plot(explanation: Explanation, path: Path) -> None:
         what = "quality logit" if explanation.quality else "logit"
         axes.set_xlabel(f"{what} lost when the group is missing ({len(explanation.logits):,} rows)")
         axes.grid(axis="y", visible=False)
-        figure.savefig(path)
+        figure.savefig(path, dpi=150)
 
 
 def _without(rows: pa.Table, features: Sequence[Feature]) -> pa.Table:

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ctr.report.plots import event_time_axis
-from ctr.report.svg import INK, PAPER, SERIES, inline_svg, looks, themed
+from ctr.report.svg import INK, PAPER, SERIES, Look, inline_svg, legend_above, looks, themed
 
 
 def forest(
@@ -79,7 +79,7 @@ def differences_over_time(arms: Sequence[Mapping[str, Any]], label: str, key: st
         low, high = min([0.0, *ends]), max([0.0, *ends])
         margin = 0.15 * (high - low) or 1e-6
         axes.set_ylim(low - margin, high + margin)
-        axes.legend(ncols=3, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
+        legend_above(figure, axes)
         title = f"difference in {key} over event time"
         return inline_svg(figure, f"time-{_name(label)}-{key}", title)
 
@@ -90,12 +90,13 @@ def loss_over_cpu(arms: Sequence[Mapping[str, Any]], label: str) -> str | None:
         figure = Figure(figsize=(5.2, 2.9), layout="constrained")
         axes = figure.add_subplot()
         ends: list[float] = []
-        for arm, color in zip(arms, cycle([INK, *SERIES])):
+        base = Look(INK, "-", "o")
+        for arm, look in zip(arms, [base, *looks(len(arms) - 1)], strict=True):
             curve = arm["labels"][label].get("over_cpu")
             if not curve:
                 continue
             values = np.array([np.nan if v is None else v for v in curve["log_loss"]])
-            axes.plot(curve["cpu_s"], values, color=color, label=arm["name"])
+            axes.plot(curve["cpu_s"], values, color=look.color, ls=look.line, label=arm["name"])
             # The first buckets are chance, and would hide what comes after.
             ends += [float(v) for v in values[len(values) // 10 :] if np.isfinite(v)]
         if not ends:
@@ -103,7 +104,7 @@ def loss_over_cpu(arms: Sequence[Mapping[str, Any]], label: str) -> str | None:
         margin = 0.05 * (max(ends) - min(ends)) or 1e-6
         axes.set_ylim(min(ends) - margin, max(ends) + margin)
         axes.set_xlabel("CPU seconds of learning")
-        axes.legend(ncols=3, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
+        legend_above(figure, axes)
         return inline_svg(figure, f"cpu-{_name(label)}", "log loss over CPU seconds")
 
 

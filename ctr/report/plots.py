@@ -14,7 +14,18 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
 from ctr.report.numbers import METRICS, run_name
-from ctr.report.svg import GRID, INK, MUTED, PAPER, SERIES, Look, inline_svg, looks, themed
+from ctr.report.svg import (
+    GRID,
+    INK,
+    MUTED,
+    PAPER,
+    SERIES,
+    Look,
+    inline_svg,
+    legend_above,
+    looks,
+    themed,
+)
 
 #: Event times before this are no dates: the clock counts rows, or starts at zero.
 RELATIVE_CLOCK_END_US = 30 * 86_400_000_000
@@ -56,10 +67,7 @@ def learning_curves(
             _limits(axes, shown)
             axes.yaxis.set_major_locator(MaxNLocator(5))
             if len(axes.get_legend_handles_labels()[1]) > 1:
-                axes.legend(
-                    ncols=4, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2,
-                    columnspacing=1.2,
-                )  # fmt: skip
+                legend_above(figure, axes)
             found.append((title, inline_svg(figure, f"curve-{key}", f"{title} over event time")))
     return found
 

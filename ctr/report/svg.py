@@ -15,6 +15,7 @@ from itertools import cycle, islice
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
@@ -105,6 +106,17 @@ def themed(palette: Palette = PAGE) -> Iterator[None]:
     """Draws with the page's style inside the block."""
     with mpl.rc_context(_style(palette)):
         yield
+
+
+def legend_above(figure: Figure, axes: Axes) -> None:
+    """Puts the legend over the axes and makes the figure higher by what it takes."""
+    handles, labels = axes.get_legend_handles_labels()
+    # Inches of a line and its gaps, and of a letter.
+    column = 0.62 + 0.068 * max(map(len, labels))
+    columns = max(1, min(4, len(labels), int((figure.get_figwidth() - 0.3) / column)))
+    rows = -(-len(labels) // columns)
+    figure.set_figheight(figure.get_figheight() + 0.17 * (rows - 1))
+    figure.legend(handles, labels, loc="outside upper left", ncols=columns, columnspacing=1.2)
 
 
 def inline_svg(figure: Figure, key: str, label: str) -> str:
