@@ -10,6 +10,9 @@ import grpc
 
 from ctr.errors import ConfigError
 
+#: Characters of an error that a client is told.
+_MESSAGE_LENGTH = 1000
+
 
 @dataclass(frozen=True)
 class ServerOptions:
@@ -78,6 +81,10 @@ class RequestError(Exception):
 
     code = grpc.StatusCode.INVALID_ARGUMENT
     http = 400
+
+    def __str__(self) -> str:
+        # A name in it may be as long as a request, and gRPC clients bound what they read of errors.
+        return super().__str__()[:_MESSAGE_LENGTH]
 
 
 class NotFoundError(RequestError):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hmac
 import json
 import logging
 import re
@@ -16,21 +15,17 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from serving.server.batcher import Batcher
+from serving.server.backend import Backend
 from serving.server.metadata import metadata_json, status_json, status_of
-from serving.server.metrics import ServerMetrics
 from serving.server.openapi import describe
 from serving.server.options import (
     NotFoundError,
     OverloadedError,
     RequestError,
-    ServerOptions,
     TooLargeError,
     TooSlowError,
-    UnauthorizedError,
     UnsupportedError,
 )
-from serving.server.pool import ModelPool
 from serving.server.rest_json import format_response, parse_request
 
 log = logging.getLogger(__name__)
@@ -51,21 +46,14 @@ class RestApp:
     """An ASGI application.
 
     Args:
-        options: Name, token and bounds.
-        pool: The versions.
-        batcher: What computes.
-        metrics: Where requests are counted.
+        backend: What it answers from.
     """
 
-    def __init__(
-        self, options: ServerOptions, pool: ModelPool, batcher: Batcher, metrics: ServerMetrics
-    ) -> None:
-        self._options = options
-        self._pool = pool
-        self._batcher = batcher
-        self._metrics = metrics
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._options = backend.options
+        self._pool = backend.pool
         self._held_bytes = 0
-        self._token = options.token.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request; ends it if that takes longer than allowed."""
@@ -89,8 +77,7 @@ class RestApp:
                     )
                     log.error("a request failed", exc_info=error)
                 await response(scope, receive, send)
-        self._metrics.requests.labels("rest", method, str(response.status_code)).inc()
-        self._metrics.seconds.labels("rest").observe(time.perf_counter() - start)
+        self._backend.count("rest", method, str(response.status_code), start)
 
     async def _answer(self, request: Request) -> tuple[str, Response]:
         path, verb = request.url.path, request.method
@@ -100,21 +87,18 @@ class RestApp:
                 return "health", _json_response({"status": "alive"})
             ready = self._pool.ready
             return "health", _json_response({"ready": ready}, 200 if ready else 503)
-        self._authorize(request)
+        self._backend.authorize(request.headers.get("authorization", ""))
         if path in _METRICS:
             _need("GET", verb)
-            return "metrics", Response(self._metrics.text(), media_type=CONTENT_TYPE_LATEST)
+            return "metrics", Response(self._backend.metrics.text(), media_type=CONTENT_TYPE_LATEST)
         if path == "/openapi.json":
             _need("GET", verb)
             return "openapi", _json_response(describe(self._options, self._pool.stable))
         found = _MODEL.fullmatch(path)
         if found is None:
             raise NotFoundError("no such path. Models are under /v1/models/NAME.")
-        if found["name"] != self._options.name:
-            raise NotFoundError(f"no model of this name is served, but {self._options.name!r} is.")
         version, label = int(found["version"] or 0), found["label"] or ""
-        if found["version"] and not version:
-            raise NotFoundError("version 0 is not being served.")
+        self._backend.check_model(found["name"], version if found["version"] else None)
         action = found["method"] or ""
         if action == ":predict":
             _need("POST", verb)
@@ -142,7 +126,7 @@ class RestApp:
                 else:
                     parsed = parse_request(body, model, limit)
                 signature, inputs, rows = parsed
-                outputs = await self._batcher.run(model, signature, inputs)
+                outputs = await self._backend.batcher.run(model, signature, inputs)
             content = format_response(outputs, rows)
             headers = {"x-model-version": str(model.version)}
             return Response(content, media_type="application/json", headers=headers)
@@ -174,14 +158,7 @@ class RestApp:
 
     def _change(self, size: int) -> None:
         self._held_bytes += size
-        self._metrics.body_bytes.set(self._held_bytes)
-
-    def _authorize(self, request: Request) -> None:
-        if not self._token:
-            return
-        kind, _, given = request.headers.get("authorization", "").partition(" ")
-        if kind.lower() != "bearer" or not hmac.compare_digest(given.encode(), self._token):
-            raise UnauthorizedError("a bearer token is needed.")
+        self._backend.metrics.body_bytes.set(self._held_bytes)
 
 
 class _MethodError(RequestError):

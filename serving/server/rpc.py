@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 import logging
 import math
 import time
@@ -36,19 +35,14 @@ from tensorflow_serving.apis.model_pb2 import ModelSpec
 from tensorflow_serving.apis.predict_pb2 import PredictRequest, PredictResponse
 from tensorflow_serving.apis.regression_pb2 import RegressionRequest, RegressionResponse
 
-from serving.server.batcher import Batcher
+from serving.server.backend import Backend
 from serving.server.metadata import metadata_of, status_of
-from serving.server.metrics import ServerMetrics
 from serving.server.model import MAX_CELLS
 from serving.server.options import (
-    NotFoundError,
     RequestError,
-    ServerOptions,
     TooSlowError,
-    UnauthorizedError,
     UnsupportedError,
 )
-from serving.server.pool import ModelPool
 
 log = logging.getLogger(__name__)
 _SERVICES: dict[str, dict[str, tuple[Any, Any]]] = {
@@ -71,19 +65,13 @@ class Services:
     """Both services; ``handlers`` names the methods.
 
     Args:
-        options: Name and token.
-        pool: The versions.
-        batcher: What computes.
-        metrics: Where requests are counted.
+        backend: What they answer from.
     """
 
-    def __init__(
-        self, options: ServerOptions, pool: ModelPool, batcher: Batcher, metrics: ServerMetrics
-    ) -> None:
-        self._options = options
-        self._pool = pool
-        self._batcher = batcher
-        self._metrics = metrics
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._options = backend.options
+        self._pool = backend.pool
 
     def handlers(self) -> list[grpc.GenericRpcHandler]:
         """Returns what a gRPC server routes requests by.
@@ -141,7 +129,8 @@ class Services:
         start = time.perf_counter()
         code = grpc.StatusCode.OK
         try:
-            self._authorize(context)
+            metadata = dict(context.invocation_metadata() or ())
+            self._backend.authorize(str(metadata.get("authorization", "")))
             if isinstance(request, RequestError):
                 raise request
             return await method(request)
@@ -153,8 +142,7 @@ class Services:
             log.error("a request failed", exc_info=error)
             await context.abort(code, f"internal error: {type(error).__name__}")
         finally:
-            self._metrics.requests.labels("grpc", name, code.name).inc()
-            self._metrics.seconds.labels("grpc").observe(time.perf_counter() - start)
+            self._backend.count("grpc", name, code.name, start)
 
     async def _predict(self, request: PredictRequest) -> PredictResponse:
         version, label = self._chosen(request.model_spec)
@@ -163,7 +151,7 @@ class Services:
             inputs = {name: _array(name, proto) for name, proto in request.inputs.items()}
             try:
                 async with asyncio.timeout(self._options.request_timeout_s):
-                    outputs = await self._batcher.run(model, signature.name, inputs)
+                    outputs = await self._backend.batcher.run(model, signature.name, inputs)
             except TimeoutError:
                 raise TooSlowError("the request waited for too long.") from None
             response = PredictResponse()
@@ -188,20 +176,9 @@ class Services:
         return status_of(self._pool, *self._chosen(request.model_spec))
 
     def _chosen(self, spec: ModelSpec) -> tuple[int, str]:
-        if spec.name != self._options.name:
-            raise NotFoundError(f"no model {spec.name!r} is served, but {self._options.name!r} is.")
-        if spec.HasField("version") and spec.version.value < 1:
-            raise NotFoundError(f"version {spec.version.value} is not being served.")
+        version = spec.version.value if spec.HasField("version") else None
+        self._backend.check_model(spec.name, version)
         return spec.version.value, spec.version_label
-
-    def _authorize(self, context: Any) -> None:
-        if not self._options.token:
-            return
-        found = dict(context.invocation_metadata() or ())
-        kind, _, given = str(found.get("authorization", "")).partition(" ")
-        token = self._options.token.encode()
-        if kind.lower() != "bearer" or not hmac.compare_digest(given.encode(), token):
-            raise UnauthorizedError("a bearer token is needed.")
 
 
 def _parser(message: Any) -> Callable[[bytes], Any]:

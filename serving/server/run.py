@@ -18,7 +18,7 @@ import grpc
 import uvicorn
 
 from ctr.errors import ConfigError
-from serving.server.batcher import Batcher
+from serving.server.backend import Backend
 from serving.server.connection import BoundedProtocol
 from serving.server.metrics import ServerMetrics
 from serving.server.options import ServerOptions
@@ -61,15 +61,14 @@ async def running(options: ServerOptions) -> AsyncIterator[Running]:
     Raises:
         ConfigError: a port cannot be used, or the TLS files cannot.
     """
-    metrics = ServerMetrics()
-    pool = ModelPool(options, metrics)
-    batcher = Batcher(options, metrics)
+    backend = Backend.start(options)
+    pool = backend.pool
     _allow_connections(options.max_connections)
-    http = _HttpServer(_http_config(options, RestApp(options, pool, batcher, metrics)))
+    http = _HttpServer(_http_config(options, RestApp(backend)))
     listener = _listener(options)
     # Whoever waits for the ports to open finds a model behind them.
     await pool.poll()
-    rpc, grpc_port = await _start_rpc(options, Services(options, pool, batcher, metrics))
+    rpc, grpc_port = await _start_rpc(options, Services(backend))
     http_task = asyncio.create_task(http.serve(sockets=[listener]))
     watching = asyncio.create_task(pool.watch())
     try:
@@ -78,13 +77,13 @@ async def running(options: ServerOptions) -> AsyncIterator[Running]:
                 http_task.result()
                 raise ConfigError("the HTTP server did not start.")
             await asyncio.sleep(0.01)
-        yield Running(listener.getsockname()[1], grpc_port, pool, metrics)
+        yield Running(listener.getsockname()[1], grpc_port, pool, backend.metrics)
     finally:
         watching.cancel()
         http.should_exit = True
         await asyncio.gather(rpc.stop(options.drain_s), http_task)
         await pool.close()
-        batcher.close()
+        backend.batcher.close()
 
 
 async def serve_until_signal(options: ServerOptions) -> None:

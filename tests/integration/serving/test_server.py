@@ -168,6 +168,7 @@ def huge(tensor: Any) -> None:
     ("change", "code", "words"),
     [
         (lambda r: setattr(r.model_spec, "name", "other"), "NOT_FOUND", "no model 'other'"),
+        (lambda r: setattr(r.model_spec, "name", "x" * 10**6), "NOT_FOUND", "no model 'xxx"),
         (lambda r: setattr(r.model_spec.version, "value", 9), "NOT_FOUND", "version 9"),
         (lambda r: setattr(r.model_spec, "version_label", "canary"), "NOT_FOUND", "canary"),
         (lambda r: setattr(r.model_spec, "signature_name", "x"), "INVALID_ARGUMENT", "'x'"),
