@@ -112,7 +112,7 @@ def legend_above(figure: Figure, axes: Axes) -> None:
     """Puts the legend over the axes and makes the figure higher by what it takes."""
     handles, labels = axes.get_legend_handles_labels()
     # Inches of a line and its gaps, and of a letter.
-    column = 0.62 + 0.068 * max(map(len, labels))
+    column = 0.62 + 0.06 * max(map(len, labels))
     columns = max(1, min(4, len(labels), int((figure.get_figwidth() - 0.3) / column)))
     rows = -(-len(labels) // columns)
     figure.set_figheight(figure.get_figheight() + 0.17 * (rows - 1))
