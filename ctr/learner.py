@@ -33,12 +33,18 @@ class Learner(tf.Module):
 
     Everything that training changes is a variable of this module, so one checkpoint covers it.
 
+    Attributes:
+        launch: The traced function that predicts and learns a chunk, from ``arguments(chunk)`` to
+            probabilities float32[K, B, T].
+
     Args:
         recipe: What to learn with.
         schema: What the examples look like.
         seed: Decides every initial value.
         labels: Names of the labels to learn; the schema's first one by default.
         n_batches: Batches per launch, K; 0 takes as many as make a launch cheap.
+        compiled: False runs a launch op by op, where variables lie in other processes.
+        table: What holds the rows.
 
     Raises:
         ConfigError: the schema has no label of a given name.
@@ -51,6 +57,8 @@ class Learner(tf.Module):
         seed: int = 0,
         labels: Sequence[str] = (),
         n_batches: int = 0,
+        compiled: bool = True,
+        table: type[Table] = Table,
     ) -> None:
         super().__init__(name="learner")
         known = [label.name for label in schema.labels]
@@ -72,7 +80,7 @@ class Learner(tf.Module):
         n_inputs = layout.n_features + len(layout.numeric)
         self.model = recipe.model.build(layout, n_tasks, seed)
         n_wide = getattr(self.model, "n_wide", n_tasks)
-        self.table = Table(
+        self.table = table(
             recipe.table_rows, self.model.dim, n_wide, recipe.optimizer.embedding,
             recipe.optimizer.linear, n_inputs, recipe.init_scale, seed,
         )  # fmt: skip
@@ -98,8 +106,8 @@ class Learner(tf.Module):
         self.n_batches = n_batches or max(
             1, min(LAUNCH_BATCHES, LAUNCH_EXAMPLES // recipe.batch_size)
         )
-        self._launch = tf.function(
-            self._learn_chunk, input_signature=self._chunk_spec(), jit_compile=True
+        self.launch = tf.function(
+            self._learn_chunk, input_signature=self._chunk_spec(), jit_compile=compiled
         )
         self._single = tf.function(self._learn_plain, jit_compile=True)
         self._serve = tf.function(
@@ -123,7 +131,7 @@ class Learner(tf.Module):
     @property
     def n_traces(self) -> int:
         """How often the step was traced; more than once would mean a compilation per batch."""
-        return self._launch.experimental_get_tracing_count()
+        return self.launch.experimental_get_tracing_count()
 
     def learn(self, chunk: Chunk) -> np.ndarray:
         """Predicts and learns K batches in order.
@@ -131,11 +139,14 @@ class Learner(tf.Module):
         Returns:
             float32[K, B, T], calibrated probabilities, each made before its batch was learned.
         """
-        arrays = (tf.constant(part) for part in chunk[:4])
-        side = {name: tf.constant(chunk.side[name]) for name in self.side}
-        probs = self._launch(*arrays, side).numpy()
+        probs = self.launch(*self.arguments(chunk)).numpy()
         self.between_launches()
         return probs
+
+    def arguments(self, chunk: Chunk) -> tuple[Any, ...]:
+        """Returns what ``launch`` takes, for who calls it elsewhere."""
+        side = {name: tf.constant(chunk.side[name]) for name in self.side}
+        return (*(tf.constant(part) for part in chunk[:4]), side)
 
     def between_launches(self) -> None:
         """Does the parts' work beside the graph; ``learn`` calls it by itself."""
@@ -288,7 +299,9 @@ class Learner(tf.Module):
             beside = {name: values[i] for name, values in side.items()}
             seen = self.examples.read_value()
             batch = Batch(ids[i], numeric[i], labels[i], weights[i], beside, seen)
-            out = out.write(i, self._learn_batch(batch))
+            # Optimizers of variables that lie elsewhere ask for a replica; here it is a plain call.
+            probs = tf.distribute.get_strategy().run(self._learn_batch, args=(batch,))
+            out = out.write(i, probs)
             i += 1
         return out.stack()
 

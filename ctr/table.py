@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from ctr.api import RowOptimizer, Rows
+from ctr.api import RowOptimizer, Rows, RowState
 
 
 class Table(tf.Module):
@@ -39,16 +39,22 @@ class Table(tf.Module):
     ) -> None:
         super().__init__(name="table")
         start = tf.random.stateless_uniform([n_rows, dim], [seed, 0xC7], -init_scale, init_scale)
-        self.embedding = tf.Variable(start, name="embedding")
-        self.wide = tf.Variable(tf.zeros([n_rows, n_wide]), name="wide")
-        self.slots = [
-            embedding.build(self.embedding, n_inputs),
-            linear.build(self.wide, n_inputs),
-        ]
+        self.embedding, embedding_slots = self._columns("embedding", start, embedding, n_inputs)
+        wide = tf.zeros([n_rows, n_wide])
+        self.wide, wide_slots = self._columns("wide", wide, linear, n_inputs)
+        self.slots = [embedding_slots, wide_slots]
+
+    def _columns(
+        self, name: str, start: tf.Tensor, optimizer: RowOptimizer, n_inputs: int
+    ) -> tuple[tf.Variable, RowState]:
+        """Creates columns that start at float32[R, C], and the slots of their optimizer."""
+        weights = tf.Variable(start, name=name)
+        return weights, optimizer.build(weights, n_inputs)
 
     def lookup(self, ids: tf.Tensor) -> Rows:
         """Returns the rows of ``ids`` int32[B, S]."""
-        return Rows(tf.gather(self.embedding, ids), tf.gather(self.wide, ids))
+        # Not tf.gather, which takes no matrix of ids where rows lie on several servers.
+        return Rows(*(tf.nn.embedding_lookup(part, ids) for part in (self.embedding, self.wide)))
 
     def update(self, ids: tf.Tensor, rows: Rows, gradients: Rows) -> None:
         """Moves the rows of a batch.

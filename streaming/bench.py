@@ -75,9 +75,10 @@ def bench_ingest(rows: int = 500_000, seed: int = 0) -> dict[str, Any]:
         seed: Of the log.
 
     Returns:
-        ``rows``, ``rows_per_second`` (wall), ``rows_per_cpu_second``, ``peak_memory_bytes`` of
-        the process, ``joined`` and ``joined_expected``.
+        ``rows``, ``rows_per_second`` (wall), ``rows_per_cpu_second``, ``shard_bytes_per_row``,
+        ``peak_memory_bytes`` of the process, ``joined`` and ``joined_expected``.
     """
+    from ctr.data import manifest
     from streaming.ingest import ingest
 
     schema, source = criteo_like()
@@ -86,12 +87,15 @@ def bench_ingest(rows: int = 500_000, seed: int = 0) -> dict[str, Any]:
         log.mkdir()
         expected = write_log(log, rows, seed)
         wall, cpu = time.perf_counter(), time.process_time()
-        summary = ingest(schema, source, [str(log)], Path(folder) / "data")
+        data = Path(folder) / "data"
+        summary = ingest(schema, source, [str(log)], data)
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        size = sum(shard.size_bytes for shard in manifest.load(data)[1])
     return {
         "rows": summary.examples,
         "rows_per_second": round(rows / wall),
         "rows_per_cpu_second": round(rows / cpu),
+        "shard_bytes_per_row": round(size / rows, 1),
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "joined": summary.events["click"]["joined"],
         "joined_expected": expected,

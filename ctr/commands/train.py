@@ -131,6 +131,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="take the stream as it is now for sound and publish again",
     )
     parser.add_argument(
+        "--cluster",
+        default="",
+        metavar="WxS",
+        help="learn on W workers and S parameter servers: 2x2 starts them here, env takes those "
+        "of TF_CONFIG",
+    )
+    parser.add_argument(
         "--threads",
         type=positive_int,
         default=0,
@@ -158,6 +165,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _train(args: argparse.Namespace) -> dict[str, Any]:
     from ctr.config import override
+    from ctr.distributed.local import open_cluster
     from ctr.health import HealthConfig
     from ctr.recipe import named_recipe
     from ctr.training import RunConfig, Trainer, train_and_report
@@ -169,6 +177,11 @@ def _train(args: argparse.Namespace) -> dict[str, Any]:
         settings.append(f"batch_size={args.batch_size}")
     health = HealthConfig(window=args.health_window)
     following = Following(args.checkpoint_minutes, args.idle_s, health=health)
+    if args.follow and args.cluster:
+        raise ConfigError(
+            "--follow and --cluster exclude each other: a live stream is learned by one process. "
+            "Leave one of them out."
+        )
     if args.follow:
         wait_for_data(args.data, following)
     elif args.export_to:
@@ -200,11 +213,20 @@ def _train(args: argparse.Namespace) -> dict[str, Any]:
                 args.forget_alarms,
             )
         )
-    trainer = Trainer(
-        args.data, args.run_dir, config, args.checkpoint_every or 0, args.keep_checkpoints,
-        args.save_predictions, args.allowed_lateness_s,
-    )  # fmt: skip
-    return train_and_report(trainer)
+    how = {
+        "checkpoint_every": args.checkpoint_every or 0,
+        "keep": args.keep_checkpoints,
+        "save_predictions": args.save_predictions,
+        "allowed_lateness_s": args.allowed_lateness_s,
+    }
+    if args.cluster:
+        from ctr.distributed.trainer import ClusterTrainer
+
+        with open_cluster(args.cluster) as addresses:
+            return train_and_report(
+                ClusterTrainer(args.data, args.run_dir, config, addresses, **how)
+            )
+    return train_and_report(Trainer(args.data, args.run_dir, config, **how))
 
 
 def _with_late_labels(recipe: Recipe, args: argparse.Namespace) -> Recipe:

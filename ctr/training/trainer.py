@@ -82,7 +82,7 @@ class Trainer:
             raise StreamError(f"{data_dir} holds no examples. Ingest a log that has rows.")
         self.config = config
         self._store = CheckpointStore(run_dir / CHECKPOINTS, keep)
-        self.learner = _build(config, schema)
+        self.learner = self._checked_build(config, schema)
         lateness_us = round(allowed_lateness_s * 1e6)
         self.reader = ShardReader(
             data_dir, schema, shards, self.learner.encoder, self.learner.labels, lateness_us,
@@ -132,8 +132,8 @@ class Trainer:
         self._saved_at, saved_time = self.position, time.monotonic()
         cpu, wall = time.process_time(), time.monotonic()
         first = True
-        for examples in self._chunks(shape):
-            self._step(examples, shape)
+        for examples, probs in self._learned(shape):
+            self._score(examples, probs)
             spent, cpu = time.process_time() - cpu, time.process_time()
             passed, wall = time.monotonic() - wall, time.monotonic()
             if first:
@@ -156,6 +156,29 @@ class Trainer:
         if self._log is not None:
             self._log.finish()
 
+    def _checked_build(self, config: RunConfig, schema: Schema) -> Learner:
+        """Builds the learner; a value that no layer accepts is the configuration's fault."""
+        twice = [name for name, n in Counter(config.labels).items() if n > 1]
+        if twice:
+            raise ConfigError(f"label {twice[0]!r} is named twice. Name each label once.")
+        try:
+            return self._build(config, schema)
+        except CtrError:
+            raise
+        except (ValueError, TypeError, tf.errors.OpError) as error:
+            raise ConfigError(
+                f"recipe {config.recipe_name!r} cannot be built with these settings: {error}"
+            ) from error
+
+    def _build(self, config: RunConfig, schema: Schema) -> Learner:
+        """Returns the untrained learner."""
+        return Learner(config.recipe, schema, config.seed, config.labels)
+
+    def _learned(self, shape: tuple[int, int]) -> Iterator[tuple[Examples, NDArray[np.float32]]]:
+        """Yields each chunk of what is left, in order, and what was predicted before learning it."""
+        for examples in self._chunks(shape):
+            yield examples, self.learner.learn(examples.chunk(shape))
+
     def _chunks(self, shape: tuple[int, int]) -> Iterator[Examples]:
         """Yields what is left of the data."""
         return prefetch(self.reader.chunks(shape, self.position))
@@ -166,9 +189,7 @@ class Trainer:
             return self.position - self._saved_at >= self._every
         return passed_s >= 60.0
 
-    def _step(self, examples: Examples, shape: tuple[int, int]) -> None:
-        chunk = examples.chunk(shape)
-        probs = self.learner.learn(chunk)
+    def _score(self, examples: Examples, probs: NDArray[np.float32]) -> None:
         flat: NDArray[np.float32] = examples.rows(probs)
         at = 0
         for block in examples.blocks:
@@ -273,18 +294,3 @@ class Trainer:
         self.wall_s = saved.extra["wall_s"]
         self.timed_examples = saved.extra["timed_examples"]
         self.compile_cpu_s = saved.extra["compile_cpu_s"]
-
-
-def _build(config: RunConfig, schema: Schema) -> Learner:
-    """Builds the learner; a value that no layer accepts is the configuration's fault."""
-    twice = [name for name, n in Counter(config.labels).items() if n > 1]
-    if twice:
-        raise ConfigError(f"label {twice[0]!r} is named twice. Name each label once.")
-    try:
-        return Learner(config.recipe, schema, config.seed, config.labels)
-    except CtrError:
-        raise
-    except (ValueError, TypeError, tf.errors.OpError) as error:
-        raise ConfigError(
-            f"recipe {config.recipe_name!r} cannot be built with these settings: {error}"
-        ) from error

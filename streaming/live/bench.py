@@ -27,7 +27,7 @@ def bench_live(batches: int = 60, rate: float = 2000.0, seed: int = 0) -> dict[s
 
     Returns:
         ``events_per_cpu_second``, impressions and clicks together; ``held``, the largest number
-        of impressions in hand; ``joined`` and ``joined_expected``.
+        of impressions in hand, and ``held_bytes_per_row``; ``joined`` and ``joined_expected``.
     """
     # Beam comes with it, which no help text should wait for.
     from streaming.live.attribution import JoinState, advance
@@ -64,7 +64,8 @@ def bench_live(batches: int = 60, rate: float = 2000.0, seed: int = 0) -> dict[s
         clicks += len(hit)
         when = times[hit] + delay
         elements.append((int(when.min(initial=0)), event_batch(keys.take(pa.array(hit)), when, 0)))
-    state, joined, held, at = JoinState(), 0, 0, rules.tick_us
+    state, joined, at = JoinState(), 0, rules.tick_us
+    held = held_bytes = 0
     cpu = time.process_time()
     waiting: list[pa.RecordBatch] = []
     for first, batch in [*elements, (int(1e15), elements[0][1].slice(0, 0))]:
@@ -77,13 +78,15 @@ def bench_live(batches: int = 60, rate: float = 2000.0, seed: int = 0) -> dict[s
             step = advance(state, shown, events, at - rules.tick_us, rules)
             state, waiting = step.state, []
             joined += step.counts["events.click.joined"]
-            held = max(held, state.held.num_rows if state.held is not None else 0)
+            if state.held is not None and state.held.num_rows > held:
+                held, held_bytes = state.held.num_rows, state.held.nbytes
         waiting.append(batch)
     cpu = time.process_time() - cpu
     return {
         "events": batches * BATCH + clicks,
         "events_per_cpu_second": round((batches * BATCH + clicks) / cpu),
         "held": held,
+        "held_bytes_per_row": round(held_bytes / max(held, 1), 1),
         "joined": joined,
         "joined_expected": expected,
     }

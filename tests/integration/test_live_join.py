@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from pathlib import Path
 
 import apache_beam as beam
 import pyarrow as pa
@@ -60,6 +61,18 @@ def test_bounded_replay(wait_s: int) -> None:
             counted({"impressions": 60, "examples": 60, "events.click.orphan": 1}),
             label="counts",
         )
+
+
+def test_worker_processes_give_the_same_examples(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Workers are new interpreters, which must find what the check of the result is made of.
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    how = rules(40, tick_s=20)
+    elements = traffic(1)
+    pieces = [b for at in range(0, len(elements), 7) for b in batches(elements[at : at + 7])]
+    flags = ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]
+    with beam.Pipeline(options=pipeline_options(flags)) as root:
+        joined = root | beam.Create(pieces) | beam.Reshuffle() | JoinLive(how, 3)
+        assert_that(outputs(joined), check(expected(elements, how)), label="rows")
 
 
 def streamed(pieces: list[tuple[list, int]]) -> TestStream:
