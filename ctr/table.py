@@ -53,8 +53,7 @@ class Table(tf.Module):
 
     def lookup(self, ids: tf.Tensor) -> Rows:
         """Returns the rows of ``ids`` int32[B, S]."""
-        # Not tf.gather, which takes no matrix of ids where rows lie on several servers.
-        return Rows(*(tf.nn.embedding_lookup(part, ids) for part in (self.embedding, self.wide)))
+        return Rows(tf.gather(self.embedding, ids), tf.gather(self.wide, ids))
 
     def update(self, ids: tf.Tensor, rows: Rows, gradients: Rows) -> None:
         """Moves the rows of a batch.

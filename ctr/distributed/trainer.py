@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ctr.api import HostWork
 from ctr.data.examples import Examples
+from ctr.distributed.split import read_in_order
 from ctr.distributed.task import SERVER, WORKER
 from ctr.errors import ConfigError, CtrError
 from ctr.learner import Learner
@@ -86,6 +87,7 @@ class ClusterTrainer(Trainer):
             ) from None
 
     def _build(self, config: RunConfig, schema: Schema) -> Learner:
+        read_in_order()
         with self._strategy.scope():
             learner = Learner(
                 config.recipe, schema, config.seed, config.labels, _BATCHES, compiled=False
