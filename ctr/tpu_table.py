@@ -26,7 +26,7 @@ TpuFeatures = Mapping[str, tf.tpu.experimental.embedding.FeatureConfig]
 
 
 class TpuTable(Table):
-    """A :class:`~ctr.table.Table` whose variables belong to ``TPUEmbeddingV0`` objects.
+    """A :class:`~ctr.table.Table` whose variables belong to ``TPUEmbedding`` objects.
 
     Attributes:
         tpu: One per kind of columns; columns of width 0 (the embeddings of a linear model) have
@@ -36,34 +36,42 @@ class TpuTable(Table):
         ConfigError: a row optimizer is not AdaGrad, the only one whose slots mean the same there.
     """
 
-    tpu: dict[str, tf.tpu.experimental.embedding.TPUEmbeddingV0]
+    tpu: dict[str, tf.tpu.experimental.embedding.TPUEmbedding]
 
     def lookup(self, ids: tf.Tensor) -> Rows:
         """Returns the rows of ``ids`` int32[B, S]."""
-        found = {name: self.tpu[name]({name: ids})[name] for name in self.tpu}
-        ordinary = super().lookup(ids) if len(found) < len(Rows._fields) else None
-        return Rows(*(found.get(name, getattr(ordinary, name, None)) for name in Rows._fields))
+        found = super().lookup(ids)
+        for name, made in self.tpu.items():
+            rows = tf.tpu.experimental.embedding.serving_embedding_lookup(
+                {name: ids}, None, made.embedding_tables, self._features[name]
+            )
+            found = found._replace(**rows)
+        return found
 
     def _columns(
         self, name: str, start: tf.Tensor, optimizer: RowOptimizer, n_inputs: int
     ) -> tuple[tf.Variable, RowState]:
         if not hasattr(self, "tpu"):
-            self.tpu = {}
+            self.tpu, self._features = {}, {}
         if not start.shape[1]:
             return super()._columns(name, start, optimizer, n_inputs)
         config = _table_config(name, start.shape, optimizer, n_inputs, lambda *_, **__: start)
         features = {name: tf.tpu.experimental.embedding.FeatureConfig(config, name=name)}
-        made = tf.tpu.experimental.embedding.TPUEmbeddingV0(features, config.optimizer)
+        made = tf.tpu.experimental.embedding.TPUEmbedding(features, config.optimizer)
         made.build()
         weights = made.embedding_tables[config]
-        state = optimizer.build(weights, n_inputs)
+        state: Any = optimizer.build(weights, n_inputs)
+        # There is no public name for slots.
         state.accumulator = made._variables[name]["accumulators"]
-        self.tpu[name] = made
+        self.tpu[name], self._features[name] = made, features
         return weights, state
 
 
 def feature_config(
-    table: Table, batch_size: int, n_slots: int, optimizers: Mapping[str, RowOptimizer],
+    table: Table,
+    batch_size: int,
+    n_slots: int,
+    optimizers: Mapping[str, RowOptimizer],
     n_inputs: int,
 ) -> TpuFeatures:
     """Describes a table to ``TPUEmbedding``.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import multiprocessing
-import os
 import socket
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
-from ctr.distributed.task import SERVER, WORKER, ClusterSpec, serve, spec_from_environment
+from ctr.distributed.task import SERVER, WORKER, ClusterSpec, spec_from_environment
 from ctr.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class LocalCluster:
         }
         # Forked from a process that has imported TensorFlow and started nothing of it.
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["tensorflow"])
+        self._context.set_forkserver_preload(["ctr.distributed.child"])
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self._processes: dict[tuple[str, int], Any] = {}
@@ -112,15 +112,16 @@ def open_cluster(where: str) -> Iterator[Mapping[str, Sequence[str]]]:
         )
     with LocalCluster(int(workers), int(servers)) as cluster:
         yield cluster.addresses
+        # What lies on the cluster is let go while it is there to hear of it, or TensorFlow
+        # complains about each function at length.
+        gc.collect()
 
 
 def _serve_child(spec: ClusterSpec) -> None:
-    """Serves for as long as the process lives that asked for it, however that ends."""
-    serve(spec)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(0)
+    # Not above: this process needs no TensorFlow to look after those that do.
+    from ctr.distributed.child import serve_child
+
+    serve_child(spec)
 
 
 def _free_ports(n: int) -> list[int]:

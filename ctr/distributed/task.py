@@ -42,8 +42,8 @@ def spec_from_environment() -> ClusterSpec:
         spec = ClusterSpec(addresses, config["task"]["type"], int(config["task"]["index"]))
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(
-            f"TF_CONFIG does not describe a cluster ({error!r}), received {text[:200]!r}. Set it to "
-            '{"cluster": {"worker": ["host:port", ...], "ps": [...], "chief": [...]}, '
+            f"TF_CONFIG does not describe a cluster ({error!r}), received {text[:200]!r}. Set it "
+            'to {"cluster": {"worker": ["host:port", ...], "ps": [...], "chief": [...]}, '
             '"task": {"type": "worker", "index": 0}}.'
         ) from None
     for role in (WORKER, SERVER):

@@ -80,10 +80,10 @@ class ClusterTrainer(Trainer):
         """
         try:
             super().train(progress)
-        except tf.errors.UnavailableError as error:
+        except tf.errors.UnavailableError:
             raise CtrError(
-                f"a parameter server is gone: {str(error).splitlines()[0]} Its variables are lost. "
-                "Start it again and run the same command: it goes on from the newest checkpoint."
+                "a parameter server does not answer, so its variables are lost. Run the same "
+                "command with all servers up: it goes on from the newest checkpoint."
             ) from None
 
     def _build(self, config: RunConfig, schema: Schema) -> Learner:
@@ -135,4 +135,3 @@ class ClusterTrainer(Trainer):
 
     def _more_state(self) -> dict[str, NDArray[Any]]:
         return {"cluster:tasks": np.array([self._n_workers, self._n_servers])}
-

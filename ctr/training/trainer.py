@@ -175,7 +175,7 @@ class Trainer:
         return Learner(config.recipe, schema, config.seed, config.labels)
 
     def _learned(self, shape: tuple[int, int]) -> Iterator[tuple[Examples, NDArray[np.float32]]]:
-        """Yields each chunk of what is left, in order, and what was predicted before learning it."""
+        """Yields each chunk of what is left, in order, and the predictions made before it."""
         for examples in self._chunks(shape):
             yield examples, self.learner.learn(examples.chunk(shape))
 
