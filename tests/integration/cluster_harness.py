@@ -3,7 +3,8 @@
 As a script (a process has one TensorFlow runtime, which joins a cluster for good):
 ``cluster_harness.py DATA RUN RECIPE KILL_AT WAIT_AT SETTING...``. The worker is killed at KILL_AT
 examples, while the other one goes on; at WAIT_AT it waits until the killed one takes part again.
-The last line is JSON: whether it came back, and the CPU seconds of each worker from then on.
+The last line is JSON: whether it came back, and from then on the CPU seconds of each worker and
+the CPU time of all processes per example.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,10 +37,12 @@ class Curves:
     Attributes:
         cluster: float64[W].
         single: float64[n, W], one line per seed of the single process.
+        cpu_us: Of the single process per example, reading not counted.
     """
 
     cluster: np.ndarray
     single: np.ndarray
+    cpu_us: float
 
     @property
     def noise(self) -> float:
@@ -62,7 +66,10 @@ def on_a_cluster(
 ) -> dict[str, Any]:
     """Runs this file as a script and returns what it tells."""
     command = [sys.executable, __file__, str(data), str(run), recipe, str(kill_at), str(wait_at)]
-    done = subprocess.run([*command, *settings], capture_output=True, text=True, check=False)
+    # One that is ended here takes its cluster with it.
+    done = subprocess.run(
+        [*command, *settings], capture_output=True, text=True, check=False, timeout=2 * TIMEOUT_S
+    )
     assert done.returncode == 0, done.stderr[-4000:]
     told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return told
@@ -90,14 +97,19 @@ def curves(
         losses = np.where(labels > 0, -np.log(p), -np.log1p(-p))
         return np.array([part.mean() for part in np.array_split(losses, stretches)])
 
-    single = []
+    single, spent = [], 0.0
+    learner.learn(chunks[0].chunk(learner.chunk_shape))  # compiles
     for seed in range(seeds):
         fresh = Learner(learner.recipe, schema, seed, n_batches=8)
         for mine, start in zip(learner.variables, fresh.variables, strict=True):
             mine.assign(start)
+        before = time.process_time()
         probs = [c.rows(learner.learn(c.chunk(learner.chunk_shape)))[:, 0] for c in chunks]
+        spent += time.process_time() - before
         single.append(curve(np.concatenate(probs)))
-    return Curves(curve(table["prob"].to_numpy()), np.array(single))
+    return Curves(
+        curve(table["prob"].to_numpy()), np.array(single), spent / seeds / len(labels) * 1e6
+    )
 
 
 class Recovery(logging.Handler):
@@ -131,11 +143,14 @@ def main() -> None:
 
         logger.setLevel(logging.INFO)
         logger.handlers = [recovery]
-        told = {"back": False, "cpu_s": [0.0, 0.0], "restarted": False}
+        told = {"back": False, "cpu_s": [0.0, 0.0], "cpu_us": 0.0, "restarted": False}
         due = {"kill": int(kill_at), "wait": int(wait_at)}
 
-        def spent() -> list[float]:
-            return [cpu_s(cluster.pid("worker", i)) for i in range(2)]
+        def spent(role: str) -> list[float]:
+            return [cpu_s(cluster.pid(role, i)) for i in range(2)]
+
+        def everyone() -> float:
+            return time.process_time() + sum(spent("worker")) + sum(spent("ps"))
 
         def watch(status: Status) -> None:
             if status.examples >= due.get("kill", sys.maxsize):
@@ -146,15 +161,17 @@ def main() -> None:
                 del due["wait"]
                 told["back"] = recovery.seen.wait(TIMEOUT_S)
                 told["restarted"] = cluster.pid("worker", 1) != told["killed"]
-                told["cpu_s"] = spent()
+                told["cpu_s"], told["cpu_us"] = spent("worker"), everyone()
+                told["at"] = status.examples
 
         config = RunConfig(recipe, override(named_recipe(recipe), settings))
         trainer = ClusterTrainer(
             Path(data), Path(run), config, cluster.addresses, save_predictions=True
         )
         trainer.train(watch)
-        told["cpu_s"] = [b - a for a, b in zip(told["cpu_s"], spent(), strict=True)]
+        told["cpu_s"] = [b - a for a, b in zip(told["cpu_s"], spent("worker"), strict=True)]
         told["learned"] = trainer.position
+        told["cpu_us"] = (everyone() - told["cpu_us"]) / (trainer.position - told.pop("at")) * 1e6
     print(json.dumps(told), flush=True)
 
 

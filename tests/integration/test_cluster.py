@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
-from cluster_harness import TINY, curves, on_a_cluster
+from cluster_harness import TIMEOUT_S, TINY, curves, on_a_cluster
 
+from ctr.config import override
 from ctr.distributed.local import open_cluster
 from ctr.distributed.task import spec_from_environment
 from ctr.errors import ConfigError
+from ctr.recipe import named_recipe
 from ctr.simulator import write_data
+from ctr.training import RunConfig
 from ctr.training.load import load_run
+from ctr.training.trainer import Trainer
 
 
 def check(
@@ -42,6 +50,27 @@ def test_a_worker_dies_and_comes_back(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_worker_dies_and_comes_back_in_a_longer_stream(tmp_path: Path) -> None:
     check(tmp_path, 60_000, 20_000, 25_000, seeds=5, stretches=12)
+
+
+def test_one_worker_learns_what_one_process_learns(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    write_data(data, 3000, seed=3)
+    config = RunConfig("mlp", override(named_recipe("mlp"), TINY))
+    Trainer(data, tmp_path / "one", config, save_predictions=True).train()
+    command = [str(Path(sys.executable).with_name("octr")), "train", "--data", str(data),
+               "--run", str(tmp_path / "two"), "--recipe", "mlp", "--cluster", "1x2",
+               "--save-predictions"]  # fmt: skip
+    settings = [part for setting in TINY for part in ("--set", setting)]
+    done = subprocess.run(
+        [*command, *settings], capture_output=True, text=True, check=False, timeout=TIMEOUT_S
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert "Error" not in done.stderr
+    one, two = (
+        pq.read_table(tmp_path / run / "predictions.parquet")["prob"].to_numpy()
+        for run in ("one", "two")
+    )
+    np.testing.assert_allclose(two, one, rtol=0.0, atol=1e-5)
 
 
 @pytest.mark.parametrize("where", ["2", "2x", "axb", "0x1", "1x0"])
