@@ -1,9 +1,9 @@
 """The fused table as TPU embedding tables, in shapes and slots that a TPU takes as they are.
 
 ``Learner(recipe, schema, table=TpuTable)`` trains the same recipe on it. Ids come as one dense
-``int32[B, S]`` of static shape, so a lookup is one gather in the compiled program, on a TPU core
-as on a CPU. ``feature_config`` of the same module describes the same tables to
-``tf.tpu.experimental.embedding.TPUEmbedding``, which keeps them in the memory of many chips.
+``int32[B, S]`` of static shape and a lookup is one gather in the compiled program, which is what
+``TPUEmbedding`` does without a TPU. ``feature_config`` describes the same tables to one that has
+its rows in the memory of many chips.
 
 Deviations: TPU embedding hardware sums the gradients of an id that a batch holds several times
 before AdaGrad squares them; this table, like the ordinary one, squares every occurrence.

@@ -23,8 +23,9 @@ from ctr.training.trainer import Trainer
 
 #: Launches that a worker has in hand or in its queue; more would only make weights older.
 _PER_WORKER = 2
-#: Batches per launch: while one is learned, no worker sees its neighbours' examples in order.
-_BATCHES = 8
+#: Examples and batches per launch: enough to hide the cost of a call. What is being learned, no
+#: other worker knows yet, so more would cost quality.
+_EXAMPLES, _BATCHES = 1024, 8
 
 
 class ClusterTrainer(Trainer):
@@ -88,9 +89,10 @@ class ClusterTrainer(Trainer):
 
     def _build(self, config: RunConfig, schema: Schema) -> Learner:
         read_in_order()
+        n_batches = max(1, min(_BATCHES, _EXAMPLES // config.recipe.batch_size))
         with self._strategy.scope():
             learner = Learner(
-                config.recipe, schema, config.seed, config.labels, _BATCHES, compiled=False
+                config.recipe, schema, config.seed, config.labels, n_batches, compiled=False
             )
         beside = sorted({type(m).__name__ for m in learner.submodules if isinstance(m, HostWork)})
         if beside:

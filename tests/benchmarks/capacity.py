@@ -41,12 +41,13 @@ def backfill(units: argparse.Namespace, examples: Iterable[float]) -> str:
                 f"{learn_h / 24:,.2f}",
                 f"{cluster_h:,.1f}",
                 si(n * units.shard_bytes, "B"),
-                f"{(ingest_h + learn_h) * units.price_core_hour:,.0f}",
+                f"{(ingest_h + learn_h) * units.price_core_hour:,.2f}",
+                f"{n * units.shard_bytes / 1e9 * units.price_disk_gb_month:,.2f}",
             ]
         )
     head = (
         "examples", "ingest, core h", "learn, core h", "one learner, days",
-        "learn on a cluster, core h", "shards", "ingest and learn, $",
+        "learn on a cluster, core h", "shards", "ingest and learn, $", "shards, $ a month",
     )  # fmt: skip
     return table(head, rows)
 
@@ -70,11 +71,12 @@ def live(units: argparse.Namespace, rates: Iterable[float]) -> str:
                 si(state, "B"),
                 si(rate * DAY_S * units.shard_bytes, "B"),
                 f"{cores * units.price_core_hour * 24:,.2f}",
+                f"{state / 1e9 * units.price_gb_hour * 24:,.2f}",
             ]
         )
     head = (
         "impressions/s", "examples a day", "events/s", "join, cores", "learner, cores",
-        "join state", "shards a day", "$ a day",
+        "join state", "shards a day", "cores, $ a day", "state, $ a day",
     )  # fmt: skip
     return table(head, rows)
 
@@ -94,11 +96,13 @@ def memory(units: argparse.Namespace, ids: Iterable[float]) -> str:
                 si(held, "B"),
                 si(served, "B"),
                 f"{machines:,.0f}",
+                f"{held / 1e9 * units.price_gb_hour * 24:,.2f}",
             ]
         )
     head = (
         "live ids", "rows", "training (weights and slots)", "serving (weights)",
         f"servers of {units.machine_gb:.0f} GB, 70 % full",
+        "training, $ a day",
     )  # fmt: skip
     return table(head, rows)
 
@@ -121,13 +125,13 @@ def serving(units: argparse.Namespace, rates: Iterable[float]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
-    add("--ingest-rows-per-cpu-s", type=float, default=INGEST, help="octr bench ingest")
+    add("--ingest-rows-per-cpu-s", type=float, default=160_000.0, help="octr bench ingest")
     add("--learn-us", type=float, default=12.0, help="octr bench learner: end to end")
-    add("--cluster-us", type=float, default=CLUSTER,
+    add("--cluster-us", type=float, default=160.0,
         help="python tests/benchmarks/cluster_curve.py: all processes")  # fmt: skip
     add("--join-events-per-cpu-s", type=float, default=280_000.0, help="octr bench live")
-    add("--state-bytes", type=float, default=STATE, help="octr bench live: held_bytes_per_row")
-    add("--shard-bytes", type=float, default=SHARD, help="size_bytes / n_rows in DATA/manifest")
+    add("--state-bytes", type=float, default=227.0, help="octr bench live: held_bytes_per_row")
+    add("--shard-bytes", type=float, default=122.0, help="octr bench ingest: shard_bytes_per_row")
     add("--request-ms", type=float, nargs=3, default=[1.2, 1.7, 6.3],
         help="octr bench serving: CPU of a request of 1, 32 and 512 rows")  # fmt: skip
     add("--dim", type=int, default=16, help="embedding columns")
@@ -138,6 +142,8 @@ def main() -> None:
     add("--headroom", type=float, default=2.0, help="peak over mean")
     add("--machine-gb", type=float, default=64.0, help="memory of a parameter server")
     add("--price-core-hour", type=float, default=0.05, help="dollars; an assumption, not measured")
+    add("--price-gb-hour", type=float, default=0.005, help="of memory; likewise an assumption")
+    add("--price-disk-gb-month", type=float, default=0.02, help="likewise an assumption")
     units = parser.parse_args()
     print("One pass over a log\n")
     print(backfill(units, (1e8, 1e9, 1e10, 1e11)))

@@ -145,15 +145,19 @@ def test_another_schema_is_refused_before_anything_is_read(log):
 
 
 def test_two_worker_processes_write_the_same_bytes(log):
-    rows = "".join(f"{i},{i * 7 % 50},u{i % 3},{i % 2}\n" for i in range(300))
-    (log.folder / "a.csv").write_text("id,ts,user,click\n" + rows + rows)
+    for part in range(3):
+        rows = "".join(f"{i},{i * 7 % 1000},u{i % 5}\n" for i in range(part, 300, 3))
+        (log.folder / f"imp{part}.csv").write_text("id,ts,user\n" + rows + rows)
+    clicks = "".join(f"{i},{i * 7 % 1000 + i % 15}\n" for i in range(0, 330, 4))
+    (log.folder / "clk.csv").write_text("id,ts\n" + clicks)
     runner = ("--direct_running_mode=multi_processing", "--direct_num_workers=2")
     options = {"top": 'dedup = ["id"]', "piece_bytes": 900, "shard_rows": 64}
-    log(**options)
-    summary = log(output="other", runner_options=runner, **options)
+    log(JOIN, **options)
+    summary = log(JOIN, output="other", runner_options=runner, **options)
     other = log.data.parent / "other"
     assert (log.data / "manifest.jsonl").read_bytes() == (other / "manifest.jsonl").read_bytes()
     assert summary.duplicates == 300
+    assert sum(row["click"] for row in read(other)) > 20
 
 
 @pytest.mark.parametrize(
@@ -315,20 +319,3 @@ def test_kuairand_as_it_is(shared_data, tmp_path):
              .column(0).cast(pa.int64()).to_pylist()]  # fmt: skip
     assert times == sorted(times)
     assert len(times) == 222_444
-
-
-def test_worker_processes_write_the_same_shards(log):
-    for part in range(3):
-        rows = "".join(f"{i},{(7 * i) % 1000},u{i % 5}\n" for i in range(part, 900, 3))
-        (log.folder / f"imp{part}.csv").write_text("id,ts,user\n" + rows)
-    clicks = "".join(f"{i},{(7 * i) % 1000 + i % 15}\n" for i in range(0, 1000, 4))
-    (log.folder / "clk.csv").write_text("id,ts\n" + clicks)
-    top = 'dedup = ["id"]'
-    one = log(JOIN, top, shard_rows=300)
-    flags = ("--direct_running_mode=multi_processing", "--direct_num_workers=2")
-    two = log(JOIN, top, output="two", shard_rows=300, runner_options=flags)
-    _, shards = manifest.load(log.data)
-    assert len(shards) >= 3
-    assert sum(row["click"] for row in read(log.data)) > 100
-    assert manifest.load(log.data.parent / "two")[1] == shards
-    assert two.examples == one.examples == 900
