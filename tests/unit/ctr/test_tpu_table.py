@@ -1,4 +1,4 @@
-"""TPU embedding tables train as the ordinary table does, in one compiled program of fixed shapes."""
+"""TPU embedding tables train as the ordinary table does, in one program of fixed shapes."""
 
 from __future__ import annotations
 
