@@ -94,13 +94,7 @@ class ClusterTrainer(Trainer):
             learner = Learner(
                 config.recipe, schema, config.seed, config.labels, n_batches, compiled=False
             )
-        beside = sorted({type(m).__name__ for m in learner.submodules if isinstance(m, HostWork)})
-        if beside:
-            raise ConfigError(
-                f"the recipe has parts that work beside the graph ({', '.join(beside)}), which "
-                "must happen between launches; on a cluster there is no such moment. Train it "
-                "without --cluster."
-            )
+        refuse_host_work(learner)
         return learner
 
     def _partitions(self, shape: tf.TensorShape, dtype: tf.DType, **_: Any) -> list[int]:
@@ -137,3 +131,18 @@ class ClusterTrainer(Trainer):
 
     def _more_state(self) -> dict[str, NDArray[Any]]:
         return {"cluster:tasks": np.array([self._n_workers, self._n_servers])}
+
+
+def refuse_host_work(learner: Learner) -> None:
+    """Checks that all of a learner's work is in its launches.
+
+    Raises:
+        ConfigError: a part works beside the graph.
+    """
+    beside = sorted({type(m).__name__ for m in learner.submodules if isinstance(m, HostWork)})
+    if beside:
+        raise ConfigError(
+            f"the recipe has parts that work beside the graph ({', '.join(beside)}), which must "
+            "happen between launches; on a cluster there is no such moment. Train it without "
+            "--cluster."
+        )
