@@ -129,9 +129,6 @@ class ClusterTrainer(Trainer):
         self._draining = self._draining or super()._is_due(passed_s)
         return self._draining and not self._waiting
 
-    def _more_state(self) -> dict[str, NDArray[Any]]:
-        return {"cluster:tasks": np.array([self._n_workers, self._n_servers])}
-
 
 def refuse_host_work(learner: Learner) -> None:
     """Checks that all of a learner's work is in its launches.
