@@ -25,11 +25,6 @@ _NOTE = (
     "correction over the arms. PD is the relative prediction difference between seeds; costs of "
     "arms are ratios."
 )
-_CPU_NOTE = (
-    "Log loss scored up to the moment, in CPU seconds of learning, at which the faster of arm and "
-    "base is through the stream; ± is over seeds. The slower one has seen less of the stream by "
-    "then, so that parts which are harder than others count too."
-)
 
 
 def write_page(output: Path, report: Mapping[str, Any], page: Path | None = None) -> Path:
@@ -68,9 +63,6 @@ def render(report: Mapping[str, Any]) -> str:
         if rows:
             sections.append(_section("Changes in percent", CHANGES_NOTE, _cells(rows)))
         sections.append(_figures(report, label))
-        lines = _equal_cpu(report, label)
-        if lines:
-            sections.append(_section("At equal CPU time", _CPU_NOTE, _lines(lines)))
     if report["left_out"]:
         lines = [f"{arm}: {reason}" for arm, reason in report["left_out"].items()]
         sections.append(_section("Left out", "Not for this stream.", _lines(lines)))
@@ -186,23 +178,7 @@ def _figures(report: Mapping[str, Any], label: str) -> str:
         if svg_over_time:
             title = key.replace("_", " ")
             cards.append(_card(f"Difference in {title} over event time", svg_over_time))
-    over_cpu = plots.loss_over_cpu(report["arms"], label)
-    if over_cpu:
-        cards.append(_card("Log loss over CPU seconds of learning", over_cpu))
     return f'<div class="pair">\n{"".join(cards)}\n</div>'
-
-
-def _equal_cpu(report: Mapping[str, Any], label: str) -> list[str]:
-    lines = []
-    for arm in report["arms"]:
-        found = arm["labels"][label].get("equal_cpu")
-        if found:
-            half = "" if found["low"] is None else f" ±{(found['high'] - found['low']) / 2:.5f}"
-            lines.append(
-                f"{arm['name']}: {found['log_loss']:.5f} after {found['cpu_s']:.2f} s, base "
-                f"{found['base_log_loss']:.5f}, difference {found['difference']:+.5f}{half}"
-            )
-    return lines
 
 
 def _card(title: str, body: str) -> str:

@@ -84,29 +84,5 @@ def differences_over_time(arms: Sequence[Mapping[str, Any]], label: str, key: st
         return inline_svg(figure, f"time-{_name(label)}-{key}", title)
 
 
-def loss_over_cpu(arms: Sequence[Mapping[str, Any]], label: str) -> str | None:
-    """Returns the log loss scored so far over CPU seconds of learning, None if none was timed."""
-    with themed():
-        figure = Figure(figsize=(5.2, 2.9), layout="constrained")
-        axes = figure.add_subplot()
-        ends: list[float] = []
-        base = Look(INK, "-", "o")
-        for arm, look in zip(arms, [base, *looks(len(arms) - 1)], strict=True):
-            curve = arm["labels"][label].get("over_cpu")
-            if not curve:
-                continue
-            values = np.array([np.nan if v is None else v for v in curve["log_loss"]])
-            axes.plot(curve["cpu_s"], values, color=look.color, ls=look.line, label=arm["name"])
-            # The first buckets are chance, and would hide what comes after.
-            ends += [float(v) for v in values[len(values) // 10 :] if np.isfinite(v)]
-        if not ends:
-            return None
-        margin = 0.05 * (max(ends) - min(ends)) or 1e-6
-        axes.set_ylim(min(ends) - margin, max(ends) + margin)
-        axes.set_xlabel("CPU seconds of learning")
-        legend_above(figure, axes)
-        return inline_svg(figure, f"cpu-{_name(label)}", "log loss over CPU seconds")
-
-
 def _name(text: str) -> str:
     return "".join(c if c.isalnum() else "-" for c in text)

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from ctr.errors import CtrError
 from ctr.harness import scores
-from ctr.harness.cpu_curve import CpuCurve, equal_cpu
 from ctr.harness.experiment import BASE, PRIMARY, Experiment
 from ctr.harness.runner import Unit
 from ctr.harness.stats import (
@@ -91,9 +90,6 @@ def compare(
         timed = costs[entry["name"]].result(work) if entry["name"] in costs else None
         if timed is not None:
             _use_paired_costs(entry, timed["ratios"], base)
-    base_us = _mean([v for v in (_cost_value(r, COSTS[0]) for r in base) if v is not None])
-    for entry in arms:
-        _add_cpu_curves(entry, base_us, _Arm(entry["name"], found[entry["name"]], base), labels)
     _decide(arms, experiment.primary, labels)
     return {
         "format": FORMAT,
@@ -254,34 +250,6 @@ def _use_paired_costs(
         learned = arm["learned_share"] / share if key == "cpu_us_per_example" else 1.0
         arm["costs"][key] |= _ratio(median_interval(np.log(np.asarray(rounds) * learned)))
         arm["costs"][key]["rounds"] = len(rounds)
-
-
-def _add_cpu_curves(
-    entry: dict[str, Any], base_us: float | None, arm: _Arm, labels: Sequence[str]
-) -> None:
-    """Adds the learning curve over CPU time, and the comparison with the base at equal time.
-
-    An arm's cost is the base's times the ratio, which paired timings know better than costs.
-    """
-    if not base_us:
-        return
-    cost = base_us * entry["costs"]["cpu_us_per_example"].get("ratio", 1.0)
-    first = arm.results[0].record
-    examples = (first["examples"] - first["scored"], first["scored"])
-    for label in labels:
-        report = entry["labels"][label]
-        curve = CpuCurve.of(_pooled(label, arm.results)["scalar"], *examples, cost)
-        report["over_cpu"] = {"cpu_s": curve.seconds[1:].tolist(), "log_loss": curve.means()}
-        if arm.name != BASE:
-            report["equal_cpu"] = equal_cpu(
-                [
-                    (
-                        CpuCurve.of(a.sums[label]["scalar"], *examples, cost),
-                        CpuCurve.of(b.sums[label]["scalar"], *examples, base_us),
-                    )
-                    for a, b in arm.pairs
-                ]
-            )
 
 
 def _cost_value(result: UnitResult, key: str) -> float | None:
