@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ctr.report.plots import event_time_axis
-from ctr.report.svg import INK, PAPER, SERIES, Look, inline_svg, legend_above, looks, themed
+from ctr.report.svg import INK, PAPER, SERIES, inline_svg, legend_above, looks, themed
 
 
 def forest(
