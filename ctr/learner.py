@@ -194,13 +194,15 @@ class Learner(tf.Module):
         return forward._replace(logits=self.calibrator(forward.logits, ids))
 
     def n_parameters(self) -> dict[str, int]:
-        """Number of learned values in the table and in dense variables, and rows in use."""
-        usage = self.admission.usage() if self.admission is not None else {}
+        """Number of learned values in the table and in dense variables."""
         return {
             "table": _size([self.table.embedding, self.table.wide]),
             "dense": _size(self.model.trainable_variables),
-            **usage,
         }
+
+    def table_use(self) -> dict[str, dict[str, int]]:
+        """How ids use the table, by feature; empty where none declares admission or expiry."""
+        return self.admission.usage() if self.admission is not None else {}
 
     def _blank(self, size: int) -> tuple[tf.Tensor, tf.Tensor]:
         layout = self.encoder.layout

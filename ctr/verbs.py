@@ -5,6 +5,8 @@ A verb that cannot be imported must not take the others down: it is kept with th
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 
@@ -24,6 +26,15 @@ EXTRAS = {
     "uvicorn": "serve",
     "vowpalwabbit": "bench",
 }
+
+
+def command_line(words: Sequence[str]) -> list[str]:
+    """Returns the command that runs ``octr`` with these words in a process of its own.
+
+    By this interpreter, because the console script need not be on the path.
+    """
+    call = "import sys; from ctr.cli import main; sys.exit(main(sys.argv[1:]))"
+    return [sys.executable, "-c", call, *words]
 
 
 def load_verbs() -> tuple[dict[str, ModuleType], dict[str, str]]:

@@ -8,19 +8,38 @@ import time
 from pathlib import Path
 from typing import Any
 
+from ctr.option_types import positive_int
+
 HELP = "simulate raw events, ingest, train, compare with the truth, report, export, gate and serve"
 TAKES_RUNNER_OPTIONS = True
 
 #: The label that the demo learns.
 LABEL = "click"
+_IMPRESSIONS = 600_000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's options."""
     parser.add_argument("--output", type=Path, default=Path("demo"), help="folder (default: demo)")
-    parser.add_argument("--impressions", type=int, default=600_000, metavar="N",
-                        help="simulated impressions (default: 600,000)")  # fmt: skip
+    parser.add_argument(
+        "--impressions",
+        type=positive_int,
+        metavar="N",
+        help="simulated impressions (default: 600,000; with --live 120,000)",
+    )
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--live",
+        action="store_true",
+        help="play a simulated day while it is joined, learned and exported",
+    )
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=60.0,
+        metavar="S",
+        help="with --live: how long the day takes (default: 60)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -31,8 +50,12 @@ def run(args: argparse.Namespace) -> int:
     started = time.monotonic()
     out: Path = args.output
     _check_empty(out)
+    if args.live:
+        from streaming.demo_live import IMPRESSIONS, run_live
+
+        return run_live(out, args.impressions or IMPRESSIONS, args.seed, args.seconds)
     events, data, models = out / "events", out / "data", out / "models"
-    _simulate(events, args.impressions, args.seed)
+    _simulate(events, args.impressions or _IMPRESSIONS, args.seed)
     _ingest(events, data, tuple(args.runner_options))
     _step(f"octr train --data {data} --recipe lr --run {out / 'lr'}")
     lr = _train(data, out / "lr", "lr", args.seed)

@@ -32,7 +32,7 @@ def truth_section(run_dir: Path, truth: Path, label: str, window_us: int) -> dic
         Bayes log loss (nats), the model's regret against it over the whole stream and over its
         second half, predicted over true probability, and the metrics of the true probabilities.
     """
-    predictions = pq.read_table(run_dir / "predictions.parquet")
+    predictions = _scored(run_dir)
     true = _true_probs(predictions, pq.read_table(truth), label)
     prob = predictions["prob"].to_numpy().astype(np.float64)
     half = len(prob) // 2
@@ -50,7 +50,7 @@ def truth_section(run_dir: Path, truth: Path, label: str, window_us: int) -> dic
 
 def running_mean_section(run_dir: Path, window_us: int) -> dict[str, Any]:
     """Returns the running-mean baseline on the examples of a run, as a report's baseline."""
-    predictions = pq.read_table(run_dir / "predictions.parquet")
+    predictions = _scored(run_dir)
     labels = predictions["label"].to_numpy().astype(np.float64)
     weights = predictions["weight"].to_numpy().astype(np.float64)
     prob = running_mean(labels, weights, _ROWS)
@@ -61,6 +61,12 @@ def expected_log_loss(true: NDArray[np.float64], prob: NDArray[np.float64]) -> N
     """Returns the log loss to expect from ``prob`` where ``true`` is the click probability."""
     prob = np.clip(prob, 1e-7, 1.0 - 1e-7)
     return -(true * np.log(prob) + (1.0 - true) * np.log1p(-prob))
+
+
+def _scored(run_dir: Path) -> pa.Table:
+    """Returns the predictions of examples; corrections, which tell of them again, left out."""
+    predictions = pq.read_table(run_dir / "predictions.parquet")
+    return predictions.filter(pc.is_valid(predictions["label"]))
 
 
 def _true_probs(predictions: pa.Table, truth: pa.Table, label: str) -> NDArray[np.float64]:

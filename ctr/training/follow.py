@@ -96,6 +96,7 @@ class FollowTrainer(Trainer):
         self._forget = forget_alarms
         self._seen: tuple[int, int, int] | None = None
         self._began, self._began_at = time.time(), 0
+        self._table_use: dict[str, dict[str, int]] = {}
         self._restore_handlers = self._catch_signals()
         wait_for_data(data_dir, self._following)
         super().__init__(
@@ -103,6 +104,7 @@ class FollowTrainer(Trainer):
             allowed_lateness_s=_ANY_LATENESS_S,
         )  # fmt: skip
         self._began_at = self.position
+        self._table_use = self.learner.table_use()
 
     @functools.cached_property
     def health(self) -> HealthMonitor:
@@ -177,6 +179,7 @@ class FollowTrainer(Trainer):
         grid_us = round(self._following.checkpoint_minutes * 60e6)
         if before_us // grid_us != self.time_us // grid_us and before_us:
             self._save()
+            self._table_use = self.learner.table_use()
             if self._publisher is not None:
                 self._publisher.offer(self.time_us, self.health.healthy)
                 self._let_publish()
@@ -227,6 +230,7 @@ class FollowTrainer(Trainer):
             "health_windows": self.health.windows,
             "window": recent[0] if recent else None,
             "export": self._publisher.state() if self._publisher is not None else None,
+            "table_use": self.learner.table_use() if closing else self._table_use,
         }
         write_status(self.run.path, state)
 

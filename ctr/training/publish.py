@@ -10,7 +10,6 @@ import logging
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +17,12 @@ from ctr.checkpoint import CheckpointStore
 from ctr.data.manifest import SCHEMA
 from ctr.errors import ConfigError
 from ctr.training.run import CHECKPOINTS, RUN
-from ctr.verbs import load_verbs
+from ctr.verbs import command_line, load_verbs
 
 log = logging.getLogger(__name__)
 
 #: Folder in the run with the state that is to be exported, a run folder itself.
 CANDIDATE = "candidate"
-_CALL = "import sys; from ctr.cli import main; sys.exit(main(sys.argv[1:]))"
 
 
 class Publisher:
@@ -82,8 +80,7 @@ class Publisher:
             self.paused += 1
             self._last = None
             return
-        command = [sys.executable, "-c", _CALL, "export", str(self._candidate), "--to",
-                   str(self._models_dir)]  # fmt: skip
+        command = command_line(["export", str(self._candidate), "--to", str(self._models_dir)])
         self._child = subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL
         )

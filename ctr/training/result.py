@@ -27,6 +27,7 @@ def run_report(trainer: Trainer) -> dict[str, Any]:
             "data": str(trainer.reader.data_dir),
             "event_time_us": [shards[0].min_time_us, shards[-1].max_time_us],
             "parameters": trainer.learner.n_parameters(),
+            "table_use": trainer.learner.table_use(),
             "versions": trainer.run.record["versions"],
         },
         metrics=trainer.metrics[labels[0]],

@@ -62,6 +62,13 @@ def status_lines(state: dict[str, Any]) -> list[str]:
         # Without a click there is no calibration, and that is worth telling.
         told = [f"{k} {'undefined' if v is None else f'{v:.4f}'}" for k, v in values.items()]
         lines.append(f"{'last window':<16}{', '.join(told)}")
+    for name, use in state.get("table_use", {}).items():
+        share = use["shared"] / max(use["occurrences"], 1)
+        lines.append(
+            f"{'ids':<16}{name}: {use['admitted']:,} admitted, {use['waiting']:,} waiting, "
+            f"{use['expired']:,} expired, {use['returns']:,} returned; "
+            f"{share:.1%} of occurrences share a row"
+        )
     for alarm in state.get("alarms", ()):
         lines.append(f"{'ALARM':<16}{alarm}")
     return lines

@@ -22,10 +22,15 @@ def learner(**declared: float) -> Learner:
 
 def learn(model: Learner, ids: list[int], time_us: int) -> np.ndarray:
     """One batch of equal event times in which everybody clicks."""
+    return learn_pairs(model, [[one] for one in ids], time_us)
+
+
+def learn_pairs(model: Learner, ids: list[list[int]], time_us: int) -> np.ndarray:
+    """The same with as many ids per example as there are slots."""
     k, b = model.chunk_shape
-    rows = np.zeros((k, b, 1), np.int32)
+    rows = np.zeros((k, b, len(ids[0])), np.int32)
     weights = np.zeros((k, b), np.float32)
-    rows[0, : len(ids), 0], weights[0, : len(ids)] = ids, 1.0
+    rows[0, : len(ids)], weights[0, : len(ids)] = ids, 1.0
     side = {"event_time": np.full((k, b), time_us, np.int64)} if model.side else {}
     chunk = Chunk(rows, np.zeros((k, b, 0), np.float32), np.ones((k, b, 1), np.float32),
                   weights, side)  # fmt: skip
@@ -75,7 +80,8 @@ def test_an_id_that_was_silent_too_long_starts_anew() -> None:
     assert float(model.table.slots[1].accumulator[5, 0]) == start
     learn(model, [5], 3 * HOUR)
     assert row(model, 5) > 0.0
-    assert model.n_parameters()["expired_returns"] == 1
+    use = model.table_use()["user"]
+    assert (use["admitted"], use["waiting"], use["expired"], use["returns"]) == (1, 0, 1, 1)
 
 
 def test_padding_does_not_count_as_an_occurrence() -> None:
@@ -83,6 +89,25 @@ def test_padding_does_not_count_as_an_occurrence() -> None:
     learn(model, [5], HOUR)
     assert int(model.admission.count[5]) == 1
     assert int(tf.reduce_sum(model.admission.count[1:])) == 1
+
+
+def test_every_row_and_occurrence_is_accounted_for() -> None:
+    features = (Feature("user", admission=3, expiry_s=3600.0), Feature("ad"))
+    model = Learner(RECIPE, Schema("s", features, (Label("click"),)))
+    seen = ([1, 11], [1, 12], [1, 11], [2, 11], [3, 11], [2, 0])
+    for hour, pairs in ((1, seen[:4]), (1, seen[4:]), (3, [[1, 11]]), (3, [[4, 11]])):
+        learn_pairs(model, pairs, hour * HOUR)
+    use = model.table_use()
+    assert list(use) == ["user"], "the other feature declares nothing"
+    # Users 2 and 3 were silent; 1 came back, had its row cleared and waits again, as 4 does.
+    assert use["user"] == {
+        "admitted": 0, "waiting": 2, "expired": 2, "occurrences": 8, "shared": 8, "returns": 1,
+    }  # fmt: skip
+    learn_pairs(model, [[4, 11]], 3 * HOUR)
+    learn_pairs(model, [[4, 11]], 3 * HOUR)
+    assert model.table_use()["user"] == {
+        "admitted": 1, "waiting": 1, "expired": 2, "occurrences": 10, "shared": 9, "returns": 1,
+    }  # fmt: skip
 
 
 def test_a_declared_feature_changes_the_schema_fingerprint() -> None:
