@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -81,12 +82,14 @@ class _Live:
         seed: Of the learner.
         replay: The producer.
         seconds: How long it takes.
+        asked: True while the join has been asked to end.
     """
 
     out: Path
     seed: int
     replay: LogReplay
     seconds: float
+    asked: bool = False
     children: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     began: float = field(default_factory=time.monotonic)
 
@@ -110,8 +113,11 @@ class _Live:
 
     def finish(self, dashboard: Dashboard) -> None:
         """Closes the stream and waits until it is learned."""
+        # It may not even have begun to listen; what it had not committed is read again.
         self.children["stream"].terminate()
+        self.asked = True
         self._await("stream", dashboard, "the last rows are joined")
+        self.asked = False
         self._start("stream", *self._join(), "--until-idle-s", 0.5)
         self._await("stream", dashboard, "the last rows are joined")
         self._await("train", dashboard, "the last rows are learned")
@@ -149,7 +155,8 @@ class _Live:
         from streaming.live.dashboard import Moment
 
         for verb, child in self.children.items():
-            if child.poll():
+            code = child.poll()
+            if code and not (self.asked and code == -signal.SIGTERM):
                 raise StreamError(f"octr {verb} has failed:\n{_tail(self.out / f'{verb}.log')}")
         dashboard.show(
             Moment(

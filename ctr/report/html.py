@@ -96,6 +96,9 @@ def _header(report: dict[str, Any], title: str, compared: bool) -> str:
     parts += [f"{key} {run[key]}" for key in ("seed", "id") if run.get(key) is not None]
     lead = "headline numbers of the first run; " if compared else ""
     note = f"{lead}every prediction was made before its example was learned from"
+    late = report.get("counts", {}).get("late_labels")
+    if late:
+        note += f"; {late:,} labels that came after their example were learned but are not scored"
     return (
         f"<header><h1>{escape(title)}</h1>"
         f'<p class="note">{escape(" · ".join(parts))}<br>{escape(note.capitalize())}.</p></header>'

@@ -14,6 +14,7 @@ from types import FrameType
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ctr.checkpoint import Saved
@@ -186,6 +187,10 @@ class FollowTrainer(Trainer):
         self._tell()
 
     def _watch(self, examples: Examples, probs: NDArray[np.float32]) -> None:
+        for block in examples.blocks:
+            if "correction" in block.frame.schema.names:
+                late = pc.sum(block.frame.column("correction")).as_py() or 0
+                self.counts["late_labels"] += late
         before = self.health.alarms
         self.health.observe(examples.blocks, probs)
         for alarm in self.health.alarms:

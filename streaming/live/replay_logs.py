@@ -30,7 +30,8 @@ class LogReplay:
     Args:
         logs: Folder with CSV logs whose lines are in order of arrival, as the simulator writes.
         landing: Where files land.
-        seconds: How long the whole log takes.
+        seconds: How long the longest of the logs takes; the few lines of others that arrived after
+            its end, such as conversions, land with its last ones.
     """
 
     def __init__(self, logs: Path, landing: Path, seconds: float) -> None:
@@ -38,7 +39,7 @@ class LogReplay:
         self._landing, self._seconds = landing, seconds
         self._logs = [_read(path) for path in sorted(logs.glob("*.csv"))]
         self._start_ms = min(int(log.arrival_ms[0]) for log in self._logs)
-        self._end_ms = max(int(log.arrival_ms[-1]) for log in self._logs)
+        self._end_ms = int(max(self._logs, key=lambda log: len(log.lines)).arrival_ms[-1])
         self.files = 0
 
     @property
@@ -59,8 +60,10 @@ class LogReplay:
     def land(self, elapsed_s: float) -> None:
         """Lets land what has arrived ``elapsed_s`` after the start."""
         now_ms = self._start_ms + elapsed_s / self._seconds * (self._end_ms - self._start_ms)
+        over = elapsed_s >= self._seconds
         for log in self._logs:
-            after = int(np.searchsorted(log.arrival_ms, now_ms, "right"))
+            due = int(np.searchsorted(log.arrival_ms, now_ms, "right"))
+            after = len(log.lines) if over else due
             if after <= log.done:
                 continue
             name = f"{log.stem}-{self.files:06d}.csv"

@@ -105,6 +105,7 @@ def test_corrections_are_learned_but_not_scored(complete) -> None:
     assert unknown == [s + k for s in starts for k in range(49, min(700, N_ROWS - s), 50)]
     scored = complete.report["metrics"]["lifetime"]["examples"]
     assert scored == N_ROWS - len(unknown)
+    assert complete.report["counts"]["late_labels"] == len(unknown)
 
 
 def test_asked_to_end_it_saves(data: Path, tmp_path: Path) -> None:

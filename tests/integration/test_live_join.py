@@ -16,6 +16,7 @@ from apache_beam.testing.util import assert_that
 from live_events import Event, Shown, batches, expected, rules, tuples
 
 from streaming.arrow_coder import RecordBatchCoder
+from streaming.live.bench import BATCH, bench_beam
 from streaming.live.join import JoinLive
 from streaming.pipeline import pipeline_options
 
@@ -144,3 +145,9 @@ def test_state_of_a_partition_is_collected() -> None:
         late = joined.late | beam.Map(lambda b: b.num_rows)
         assert_that(late, lambda found: pytest.fail(str(found)) if found != [1] else None,
                     label="late")  # fmt: skip
+
+
+def test_the_benchmark_through_beam_loses_no_click() -> None:
+    result = bench_beam(batches=2, rate=200.0, n_partitions=2)
+    assert result["joined"] == result["joined_expected"] > 500
+    assert result["held"] == 2 * BATCH
