@@ -80,14 +80,18 @@ class Live:
         return f"commit {number}, {files} shard files, checkpoint at {step:,}"
 
     def land(self, rng: random.Random, n_parts: int = 6) -> list[Path]:
-        """Cuts each log into ``n_parts``, in an order of arrival for :meth:`release`."""
+        """Cuts each log into ``n_parts``, in an order of arrival for :meth:`release`.
+
+        Logs run ahead of one another, but the parts of one log stay in order: what comes behind
+        its own channel by more than the lateness may be late, and is then another stream.
+        """
         self.landing.mkdir(parents=True)
         parts = []
         for file in sorted(self.logs.glob("*.csv")):
             head, *lines = file.read_bytes().splitlines(keepends=True)
             size = max(50, len(lines) // n_parts)
             for k in range(0, len(lines), size):
-                when = k / max(len(lines), 1) + rng.random() / 8
+                when = (k + size * rng.random()) / len(lines)
                 content = head + b"".join(lines[k : k + size])
                 parts.append((when, f"{file.stem}-{k:07d}.csv", content))
         paths = []
@@ -101,8 +105,14 @@ class Live:
         """Lets a file land."""
         path.rename(self.landing / path.name)
 
+    def n_late(self) -> int:
+        """Returns the rows that came too late to be treated."""
+        record = json.loads((self.data / "live" / "commit.json").read_text())
+        return sum(n for name, n in record["counts"].items() if name.endswith(".late"))
+
     def outcome(self) -> tuple[list[tuple[str, str]], Outcome]:
         """Returns names and digests of the shards, and the outcome of the run."""
+        assert self.n_late() == 0, "the streams are the same only if nothing is late"
         shards = [(s.file, s.sha256) for s in manifest.load(self.data)[1]]
         return shards, outcome(self.run)
 
@@ -171,7 +181,7 @@ def disturbed(
     """
     live, rng = Live(logs, folder), random.Random(seed)
     # Enough that there is something to do after every kill.
-    waiting = live.land(rng, max(6, kills // 4))
+    waiting = live.land(rng, max(6, kills // 2))
     victims = {verb: Victim(live, verb) for verb in ("stream", "train")}
     landed: list[str] = []
     while len(landed) < kills:
@@ -199,7 +209,7 @@ def disturbed(
     return live, landed
 
 
-def _wait_for_work(victim: Victim, longest_s: float = 60.0) -> None:
+def _wait_for_work(victim: Victim, longest_s: float = 30.0) -> None:
     """Waits until there is something to lose; without data to work on that may never be."""
     deadline = time.monotonic() + longest_s
     while time.monotonic() < deadline:
