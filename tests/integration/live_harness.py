@@ -91,7 +91,8 @@ class Live:
             head, *lines = file.read_bytes().splitlines(keepends=True)
             size = max(50, len(lines) // n_parts)
             for k in range(0, len(lines), size):
-                when = (k + size * rng.random()) / len(lines)
+                # The clock waits for every log, so each must have begun before there is work.
+                when = (k + size * rng.random()) / len(lines) if k else 0.0
                 content = head + b"".join(lines[k : k + size])
                 parts.append((when, f"{file.stem}-{k:07d}.csv", content))
         paths = []
