@@ -91,7 +91,6 @@ class Live:
             head, *lines = file.read_bytes().splitlines(keepends=True)
             size = max(50, len(lines) // n_parts)
             for k in range(0, len(lines), size):
-                # The clock waits for every log, so each must have begun before there is work.
                 when = (k + size * rng.random()) / len(lines) if k else 0.0
                 content = head + b"".join(lines[k : k + size])
                 parts.append((when, f"{file.stem}-{k:07d}.csv", content))
@@ -183,6 +182,9 @@ def disturbed(
     live, rng = Live(logs, folder), random.Random(seed)
     # Enough that there is something to do after every kill.
     waiting = live.land(rng, max(6, kills // 2))
+    # The clock waits for every log, so there is work only when each has begun.
+    for _ in logs.glob("*.csv"):
+        live.release(waiting.pop(0))
     victims = {verb: Victim(live, verb) for verb in ("stream", "train")}
     landed: list[str] = []
     while len(landed) < kills:
