@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -297,15 +297,22 @@ class Learner(tf.Module):
         # No tf.range: its bound would be a constant to XLA, which would compile anew for all
         # weights it has not seen yet.
         i = tf.zeros([], tf.int32)
+        learn = self._learn_batch
+        if tf.distribute.has_strategy():
+            # Optimizers of variables that lie elsewhere ask for a replica.
+            learn = functools.partial(_on_a_replica, learn)
         while i < n_filled:
             beside = {name: values[i] for name, values in side.items()}
             seen = self.examples.read_value()
             batch = Batch(ids[i], numeric[i], labels[i], weights[i], beside, seen)
-            # Optimizers of variables that lie elsewhere ask for a replica; here it is a plain call.
-            probs = tf.distribute.get_strategy().run(self._learn_batch, args=(batch,))
+            probs = learn(batch)
             out = out.write(i, probs)
             i += 1
         return out.stack()
+
+
+def _on_a_replica(learn: Callable[[Batch], tf.Tensor], batch: Batch) -> tf.Tensor:
+    return tf.distribute.get_strategy().run(learn, args=(batch,))
 
 
 def _size(variables: Sequence[tf.Variable]) -> int:
